@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/jiffies.h>
+#include <linux/kobject.h>
+#include <linux/module.h>
+#include <net/dst.h>
+#include <net/ip_tunnels.h>
+#include <net/neighbour.h>
+#include <net/netfilter/nf_conntrack.h>
+#include <net/netfilter/nf_conntrack_acct.h>
+#include <net/netfilter/nf_conntrack_l4proto.h>
+
+#include "shims.h"
+
+void shim_dev_hold(struct net_device *dev)
+{
+	dev_hold(dev);
+}
+
+void shim_dev_put(struct net_device *dev)
+{
+	dev_put(dev);
+}
+
+int shim_dev_ifindex(const struct net_device *dev)
+{
+	return READ_ONCE(dev->ifindex);
+}
+
+void shim_dev_name(const struct net_device *dev, char name[IFNAMSIZ])
+{
+	strscpy(name, netdev_name(dev), IFNAMSIZ);
+}
+
+void shim_dev_addr(const struct net_device *dev, u8 addr[ETH_ALEN])
+{
+	ether_addr_copy(addr, dev->dev_addr);
+}
+
+bool shim_dev_has_setup_tc(const struct net_device *dev)
+{
+	return dev->netdev_ops->ndo_setup_tc;
+}
+
+static int block_setup(struct flow_block_offload *bo, struct flow_block *block,
+		       struct net_device *dev, enum tc_setup_type type,
+		       struct netlink_ext_ack *extack)
+{
+	bo->net = dev_net(dev);
+	bo->block = block;
+	bo->binder_type = FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS;
+	bo->extack = extack;
+	bo->cb_list_head = &block->cb_list;
+	INIT_LIST_HEAD(&bo->cb_list);
+
+	return dev->netdev_ops->ndo_setup_tc(dev, type, bo);
+}
+
+void shim_block_init(struct flow_block *block)
+{
+	flow_block_init(block);
+}
+
+/* Asks the driver of @dev for callbacks and puts them into @block. */
+int shim_block_bind(struct flow_block *block, struct net_device *dev,
+		    enum tc_setup_type type, struct netlink_ext_ack *extack)
+{
+	struct flow_block_offload bo = { .command = FLOW_BLOCK_BIND };
+	int err = block_setup(&bo, block, dev, type, extack);
+
+	if (err >= 0)
+		list_splice(&bo.cb_list, &block->cb_list);
+
+	return err;
+}
+
+/*
+ * Has the driver of @dev take its callbacks out of @block. One that a driver
+ * refuses to take out is cut off, so that nothing points to @block any more.
+ */
+int shim_block_unbind(struct flow_block *block, struct net_device *dev,
+		      enum tc_setup_type type, struct netlink_ext_ack *extack)
+{
+	struct flow_block_offload bo = { .command = FLOW_BLOCK_UNBIND };
+	int err = block_setup(&bo, block, dev, type, extack);
+	struct flow_block_cb *block_cb, *next;
+
+	list_for_each_entry_safe(block_cb, next, &bo.cb_list, list) {
+		list_del(&block_cb->list);
+		flow_block_cb_free(block_cb);
+	}
+
+	list_for_each_entry_safe(block_cb, next, &block->cb_list, list)
+		list_del_init(&block_cb->list);
+
+	return err;
+}
+
+bool shim_block_is_empty(const struct flow_block *block)
+{
+	return list_empty(&block->cb_list);
+}
+
+/* Hands @cls to the driver behind @block. */
+int shim_block_call(struct flow_block *block,
+		    struct flow_cls_offload *cls)
+{
+	struct flow_block_cb *block_cb;
+
+	block_cb = list_first_entry_or_null(&block->cb_list,
+					    struct flow_block_cb, list);
+	if (!block_cb)
+		return -EOPNOTSUPP;
+
+	return block_cb->cb(TC_SETUP_CLSFLOWER, cls, block_cb->cb_priv);
+}
+
+__be16 shim_skb_protocol(const struct sk_buff *skb)
+{
+	return skb->protocol;
+}
+
+/* The first @len bytes from the MAC header on, or NULL if there are fewer. */
+const u8 *shim_skb_pull_mac(struct sk_buff *skb, unsigned int len)
+{
+	int needed = len + skb_mac_offset(skb);
+
+	if (needed > 0 && !pskb_may_pull(skb, needed))
+		return NULL;
+
+	return skb_mac_header(skb);
+}
+
+/* The one callback that this module puts into a flowtable's own block. */
+int shim_flowtable_set_cb(struct nf_flowtable *ft, flow_setup_cb_t *cb,
+			  void *priv)
+{
+	struct flow_block_cb *block_cb = flow_block_cb_alloc(cb, ft, priv, NULL);
+
+	if (IS_ERR(block_cb))
+		return PTR_ERR(block_cb);
+
+	list_add_tail(&block_cb->list, &ft->flow_block.cb_list);
+	return 0;
+}
+
+static struct flow_block_cb *flowtable_cb(struct nf_flowtable *ft)
+{
+	return list_first_entry_or_null(&ft->flow_block.cb_list,
+					struct flow_block_cb, list);
+}
+
+/* What that callback was given, or NULL. */
+void *shim_flowtable_cb_priv(struct nf_flowtable *ft)
+{
+	struct flow_block_cb *block_cb = flowtable_cb(ft);
+
+	return block_cb ? block_cb->cb_priv : NULL;
+}
+
+void shim_flowtable_clear_cb(struct nf_flowtable *ft)
+{
+	struct flow_block_cb *block_cb = flowtable_cb(ft);
+
+	if (block_cb) {
+		list_del(&block_cb->list);
+		flow_block_cb_free(block_cb);
+	}
+}
+
+struct net *shim_flowtable_net(const struct nf_flowtable *ft)
+{
+	return read_pnet(&ft->net);
+}
+
+void shim_flowtable_lock(struct nf_flowtable *ft)
+{
+	down_write(&ft->flow_block_lock);
+}
+
+void shim_flowtable_unlock(struct nf_flowtable *ft)
+{
+	up_write(&ft->flow_block_lock);
+}
+
+/* flow_offload_get_timeout(), which is not exported. */
+unsigned long shim_flow_timeout(const struct flow_offload *flow)
+{
+	struct net *net = nf_ct_net(flow->ct);
+
+	switch (nf_ct_protonum(flow->ct)) {
+	case IPPROTO_TCP:
+		return nf_tcp_pernet(net)->offload_timeout;
+	case IPPROTO_UDP:
+		return nf_udp_pernet(net)->offload_timeout;
+	default:
+		return NF_FLOW_TIMEOUT;
+	}
+}
+
+/* Only these two ways of transmission keep a route in the tuple. */
+static const struct dst_entry *tuple_dst(const struct flow_offload_tuple *tuple)
+{
+	return tuple->xmit_type == FLOW_OFFLOAD_XMIT_NEIGH ||
+	       tuple->xmit_type == FLOW_OFFLOAD_XMIT_XFRM ?
+	       tuple->dst_cache : NULL;
+}
+
+bool shim_flow_has_lwtunnel(const struct flow_offload *flow,
+			    enum flow_offload_tuple_dir dir)
+{
+	const struct dst_entry *dst = tuple_dst(&flow->tuplehash[dir].tuple);
+
+	return dst && dst->lwtstate;
+}
+
+/* The MAC address that the neighbour table has for the receiver in @dir. */
+bool shim_flow_neighbour(const struct flow_offload *flow,
+			 enum flow_offload_tuple_dir dir, u8 addr[ETH_ALEN])
+{
+	const struct dst_entry *dst = tuple_dst(&flow->tuplehash[dir].tuple);
+	struct neighbour *n;
+	bool valid;
+
+	if (!dst)
+		return false;
+
+	n = dst_neigh_lookup(dst, &flow->tuplehash[!dir].tuple.src_v4);
+	if (!n)
+		return false;
+
+	read_lock_bh(&n->lock);
+	valid = n->nud_state & NUD_VALID;
+	ether_addr_copy(addr, n->ha);
+	read_unlock_bh(&n->lock);
+	neigh_release(n);
+
+	return valid;
+}
+
+void shim_ct_get(struct nf_conn *ct)
+{
+	nf_conntrack_get(&ct->ct_general);
+}
+
+void shim_ct_put(struct nf_conn *ct)
+{
+	nf_ct_put(ct);
+}
+
+void shim_ct_clear_hw_offload(struct nf_conn *ct)
+{
+	clear_bit(IPS_HW_OFFLOAD_BIT, &ct->status);
+}
+
+void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes)
+{
+	nf_ct_acct_add(ct, dir, packets, bytes);
+}
+
+u64 shim_jiffies64(void)
+{
+	return get_jiffies_64();
+}
+
+/*
+ * find_module() is not exported. Every loaded module is a kobject of the kset
+ * that @this_module is in, and sysfs set that up before its init function ran.
+ */
+bool shim_module_is_loaded(struct module *this_module, const char *name)
+{
+	struct kobject *kobj = kset_find_obj(this_module->mkobj.kobj.kset, name);
+
+	if (!kobj)
+		return false;
+
+	kobject_put(kobj);
+	return true;
+}
+
+bool shim_flow_table_inet_is_builtin(void)
+{
+	return IS_BUILTIN(CONFIG_NF_FLOW_TABLE_INET);
+}
+
+void shim_synchronize_rcu(void)
+{
+	synchronize_rcu();
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The words in which the kernel says why it refuses something.
+//!
+//! C header: [`include/linux/netlink.h`](srctree/include/linux/netlink.h)
+
+use crate::{
+    bindings,
+    net::device::write_c_chars, //
+};
+use kernel::{
+    ffi::CStr,
+    fmt, //
+};
+
+/// As long as `NETLINK_MAX_FMTMSG_LEN`; longer constant messages are cut.
+const WORDS_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
+
+/// A place for the callee's words, `struct netlink_ext_ack`.
+///
+/// # Invariants
+///
+/// `_msg` is NULL or points to a C string that is valid for as long as this value is not moved:
+/// drivers set it to a constant or to the value's own `_msg_buf`.
+pub(crate) struct Extack(bindings::netlink_ext_ack);
+
+impl Extack {
+    /// Calls `f` with an empty place for its words, and returns what it wrote there.
+    pub(crate) fn with<R>(f: impl FnOnce(*mut bindings::netlink_ext_ack) -> R) -> (R, Words) {
+        // INVARIANT: `_msg` is NULL.
+        let mut extack = Extack(pin_init::zeroed());
+        let result = f(&raw mut extack.0);
+        let mut words = Words([0; WORDS_LEN]);
+
+        if !extack.0._msg.is_null() {
+            // SAFETY: By the type invariant; `extack` has not moved since `f` was called.
+            let msg = unsafe { CStr::from_ptr(extack.0._msg.cast()) };
+            let msg = msg.to_bytes();
+            let len = msg.len().min(WORDS_LEN);
+            words.0[..len].copy_from_slice(&msg[..len]);
+        }
+
+        (result, words)
+    }
+}
+
+/// A copy of what the callee wrote into an [`Extack`]; possibly nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Words([u8; WORDS_LEN]);
+
+impl Words {
+    /// No words.
+    pub(crate) const NONE: Self = Self([0; WORDS_LEN]);
+
+    /// Whether the callee said nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0[0] == 0
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_c_chars(f, &self.0)
+    }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Drivers that take rules, bound into a block.
+//!
+//! C header: [`include/net/flow_offload.h`](srctree/include/net/flow_offload.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::NetDevice,
+        eopnotsupp,
+        extack::{Extack, Words},
+        flow_rule::FlowRule, //
+    },
+};
+use kernel::{
+    alloc::AllocError,
+    error::to_result,
+    fmt,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque, //
+};
+
+/// Why a driver refused a request: its errno and its words.
+#[derive(Clone, Copy)]
+pub(crate) struct DriverError {
+    pub(crate) errno: Error,
+    pub(crate) words: Words,
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.errno, f)?;
+        if !self.words.is_empty() {
+            f.write_str(" \"")?;
+            fmt::Display::fmt(&self.words, f)?;
+            f.write_str("\"")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<AllocError> for DriverError {
+    fn from(error: AllocError) -> Self {
+        Self {
+            errno: error.into(),
+            words: Words::NONE,
+        }
+    }
+}
+
+/// What a rule has done since it was last asked, `struct flow_stats`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FlowStats {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    /// When the last packet hit, in jiffies; 0 if none ever did.
+    pub(crate) lastused: u64,
+}
+
+/// The name of a rule in a driver. It must not be used for two rules at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cookie(pub(crate) usize);
+
+/// A device whose driver takes rules, in a `struct flow_block` of its own.
+///
+/// Drivers look up their callback by block, so no two devices share one: each rule goes to the
+/// driver of the device at which its packets come in and to no other.
+///
+/// The driver is bound by [`BoundBlock::bind`] and unbound when the value is dropped. Unbinding
+/// does not take rules out of the hardware; the owner does that before.
+///
+/// # Invariants
+///
+/// - `block` is initialised and holds the callbacks that the driver of `dev` gave.
+/// - The block's list changes only in `bind` and `drop`.
+#[pin_data(PinnedDrop)]
+pub(crate) struct BoundBlock {
+    #[pin]
+    block: Opaque<bindings::flow_block>,
+    dev: ARef<NetDevice>,
+    priority: i32,
+}
+
+const TC_SETUP_FT: bindings::tc_setup_type = bindings::tc_setup_type_TC_SETUP_FT;
+
+// SAFETY: A block is a list of callbacks; drivers take requests from any thread.
+unsafe impl Send for BoundBlock {}
+
+// SAFETY: By the type invariant the list is only read through a shared reference, and drivers
+// serialise the requests that they get.
+unsafe impl Sync for BoundBlock {}
+
+impl BoundBlock {
+    /// Binds the driver of `dev` through `TC_SETUP_FT`. Rules will have `priority`.
+    ///
+    /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
+    /// C: `nf_flow_table_offload_cmd()`.
+    pub(crate) fn bind(
+        dev: &NetDevice,
+        priority: i32,
+    ) -> Result<Pin<KBox<Self>>, DriverError> {
+        let errno = |errno| DriverError {
+            errno,
+            words: Words::NONE,
+        };
+
+        if !dev.has_setup_tc() {
+            return Err(errno(eopnotsupp()));
+        }
+
+        // INVARIANT: The block is initialised, and empty as long as no driver is bound.
+        let bound = KBox::pin_init(
+            pin_init!(Self {
+                // SAFETY: The slot is valid for writes and pinned.
+                block <- Opaque::ffi_init(|slot| unsafe { bindings::shim_block_init(slot) }),
+                dev: dev.into(),
+                priority,
+            }),
+            GFP_KERNEL,
+        )
+        .map_err(errno)?;
+
+        // SAFETY: The device is alive and takes requests (checked above), and the block is
+        // pinned and initialised. If the driver refuses, it has not put anything into the block.
+        let (result, words) = Extack::with(|extack| unsafe {
+            bindings::shim_block_bind(bound.block.get(), dev.as_raw(), TC_SETUP_FT, extack)
+        });
+
+        match to_result(result) {
+            Ok(()) => Ok(bound),
+            Err(errno) => Err(DriverError { errno, words }),
+        }
+    }
+
+    /// The bound device.
+    pub(crate) fn device(&self) -> &NetDevice {
+        &self.dev
+    }
+
+    /// Whether the driver agreed to be bound and gave no callback (netdevsim): it takes no rules.
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::shim_block_is_empty(self.block.get()) }
+    }
+
+    /// Has the driver install `rule` under the name `cookie`. Sleeps.
+    pub(crate) fn replace(&self, cookie: Cookie, rule: &FlowRule) -> Result<(), DriverError> {
+        self.call(
+            bindings::flow_cls_command_FLOW_CLS_REPLACE,
+            cookie,
+            rule.as_raw(),
+        )?;
+        Ok(())
+    }
+
+    /// Has the driver remove the rule `cookie`. Sleeps.
+    pub(crate) fn destroy(&self, cookie: Cookie) -> Result<(), DriverError> {
+        self.call(
+            bindings::flow_cls_command_FLOW_CLS_DESTROY,
+            cookie,
+            core::ptr::null_mut(),
+        )?;
+        Ok(())
+    }
+
+    /// Asks the driver what the rule `cookie` has done since the last time. Sleeps.
+    pub(crate) fn stats(&self, cookie: Cookie) -> Result<FlowStats, DriverError> {
+        let stats = self.call(
+            bindings::flow_cls_command_FLOW_CLS_STATS,
+            cookie,
+            core::ptr::null_mut(),
+        )?;
+
+        Ok(FlowStats {
+            packets: stats.pkts,
+            bytes: stats.bytes,
+            lastused: stats.lastused,
+        })
+    }
+
+    fn call(
+        &self,
+        command: bindings::flow_cls_command,
+        cookie: Cookie,
+        rule: *mut bindings::flow_rule,
+    ) -> Result<bindings::flow_stats, DriverError> {
+        let mut cls: bindings::flow_cls_offload = pin_init::zeroed();
+
+        // As C does it (nf_flow_offload_init()), the protocol is not in network byte order:
+        // drivers compare it with nothing, but print it.
+        cls.common.protocol = bindings::ETH_P_ALL as u16;
+        cls.common.prio = self.priority as u32;
+        cls.command = command;
+        cls.cookie = cookie.0;
+        cls.rule = rule;
+
+        let (result, words) = Extack::with(|extack| {
+            cls.common.extack = extack;
+            // SAFETY: By the type invariant; `cls` is complete, and a rule is borrowed by the
+            // caller for the whole call.
+            unsafe { bindings::shim_block_call(self.block.get(), &mut cls) }
+        });
+
+        match to_result(result) {
+            Ok(()) => Ok(cls.stats),
+            Err(errno) => Err(DriverError { errno, words }),
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for BoundBlock {
+    fn drop(self: Pin<&mut Self>) {
+        if self.is_empty() {
+            return;
+        }
+
+        // SAFETY: The device is alive and takes requests (checked in `bind`), the block is still
+        // initialised, and nobody else uses it any more.
+        let (result, words) = Extack::with(|extack| unsafe {
+            bindings::shim_block_unbind(
+                self.block.get(),
+                self.dev.as_raw(),
+                TC_SETUP_FT,
+                extack,
+            )
+        });
+
+        if let Err(errno) = to_result(result) {
+            pr_warn!(
+                "{}: the driver refused to be unbound: {}\n",
+                self.dev.name(),
+                DriverError { errno, words }
+            );
+        }
+    }
+}

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rules for hardware: what to match and what to do with it.
+//!
+//! [`Rule`] is a plain description that is made, compared and printed without the kernel.
+//! [`FlowRule`] is its form for drivers, `struct flow_rule`; making one is a mere copy.
+//!
+//! C headers: [`include/net/flow_offload.h`](srctree/include/net/flow_offload.h),
+//! [`include/net/flow_dissector.h`](srctree/include/net/flow_dissector.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::NetDevice,
+        namespace::Net, //
+    },
+};
+use core::{
+    mem::offset_of,
+    ptr::NonNull, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// `ETH_P_8021Q`: a customer's VLAN tag.
+pub(crate) const ETH_P_8021Q: u16 = bindings::ETH_P_8021Q as u16;
+/// `ETH_P_PPP_SES`: a packet of a PPPoE session.
+pub(crate) const ETH_P_PPP_SES: u16 = bindings::ETH_P_PPP_SES as u16;
+/// `ETH_P_IP`
+pub(crate) const ETH_P_IP: u16 = bindings::ETH_P_IP as u16;
+/// `ETH_P_IPV6`
+pub(crate) const ETH_P_IPV6: u16 = bindings::ETH_P_IPV6 as u16;
+/// `PPP_IP`: IPv4 within PPP.
+pub(crate) const PPP_IP: u16 = bindings::PPP_IP as u16;
+/// `PPP_IPV6`: IPv6 within PPP.
+pub(crate) const PPP_IPV6: u16 = bindings::PPP_IPV6 as u16;
+/// `IPPROTO_TCP`
+pub(crate) const IPPROTO_TCP: u8 = bindings::IPPROTO_TCP as u8;
+/// `IPPROTO_UDP`
+pub(crate) const IPPROTO_UDP: u8 = bindings::IPPROTO_UDP as u8;
+/// `IPPROTO_GRE`
+pub(crate) const IPPROTO_GRE: u8 = bindings::IPPROTO_GRE as u8;
+
+/// Source and destination, in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Addresses {
+    V4 { src: [u8; 4], dst: [u8; 4] },
+    V6 { src: [u8; 16], dst: [u8; 16] },
+}
+
+/// Source and destination port, in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) src: u16,
+    pub(crate) dst: u16,
+}
+
+/// A VLAN tag: its TPID, in host byte order, and VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vlan {
+    pub(crate) proto: u16,
+    pub(crate) id: u16,
+}
+
+/// What a packet has to be for a rule to hit. Every value is matched exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// The index of the device by which it comes in.
+    pub(crate) ingress: u32,
+    /// The outermost VLAN tag; none means that the packet is not tagged.
+    pub(crate) vlan: Option<Vlan>,
+    /// The tag behind that one.
+    pub(crate) cvlan: Option<Vlan>,
+    /// The PPPoE session that the packet belongs to; none means plain IP.
+    pub(crate) pppoe: Option<u16>,
+    pub(crate) addresses: Addresses,
+    pub(crate) l4proto: u8,
+    pub(crate) ports: Option<Ports>,
+    /// TCP only: neither FIN nor RST, for conntrack has to see these.
+    pub(crate) tcp_goes_on: bool,
+}
+
+/// The header that a rewrite applies to, `enum flow_action_mangle_base`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    Eth,
+    Ip4,
+    Ip6,
+    Tcp,
+    Udp,
+}
+
+/// One step of what is done with a packet, `struct flow_action_entry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Rewrites the 32-bit word at `offset` of a header: the bits of `keep` stay. Both words are
+    /// as in memory, that is in the packet's byte order.
+    Mangle {
+        header: Header,
+        offset: u32,
+        keep: u32,
+        value: u32,
+    },
+    VlanPop,
+    VlanPush(Vlan),
+    PppoePush {
+        session: u16,
+    },
+    /// Corrects checksums, `TCA_CSUM_UPDATE_FLAG_*`.
+    Csum {
+        flags: u32,
+    },
+    /// Sends the packet out by the device with this index.
+    Redirect {
+        ifindex: u32,
+    },
+}
+
+/// `TCA_CSUM_UPDATE_FLAG_IPV4HDR`
+pub(crate) const CSUM_IPV4: u32 = bindings::TCA_CSUM_UPDATE_FLAG_IPV4HDR;
+/// `TCA_CSUM_UPDATE_FLAG_TCP`
+pub(crate) const CSUM_TCP: u32 = bindings::TCA_CSUM_UPDATE_FLAG_TCP;
+/// `TCA_CSUM_UPDATE_FLAG_UDP`
+pub(crate) const CSUM_UDP: u32 = bindings::TCA_CSUM_UPDATE_FLAG_UDP;
+
+/// A list of actions, in order, without allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct Actions {
+    len: usize,
+    list: [Action; Self::MAX],
+}
+
+impl Actions {
+    /// `NF_FLOW_RULE_ACTION_MAX`. IPv6 with both kinds of NAT, two tags taken off and two put on
+    /// needs 4 + 2 + 2 + 5 + 5 + 1 = 19.
+    pub(crate) const MAX: usize = 24;
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            len: 0,
+            list: [Action::VlanPop; Self::MAX],
+        }
+    }
+
+    /// Appends `action`; fails if the list is full.
+    pub(crate) fn push(&mut self, action: Action) -> Result<(), Full> {
+        *self.list.get_mut(self.len).ok_or(Full)? = action;
+        self.len += 1;
+        Ok(())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Action] {
+        self.list.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// More than [`Actions::MAX`] actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// One direction of a flow, for one device.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule {
+    pub(crate) matches: Match,
+    pub(crate) actions: Actions,
+}
+
+impl Rule {
+    /// The index of the device by which packets leave.
+    pub(crate) fn egress(&self) -> Option<u32> {
+        self.actions.as_slice().iter().find_map(|action| match action {
+            Action::Redirect { ifindex } => Some(*ifindex),
+            _ => None,
+        })
+    }
+}
+
+/// Where the keys of a match are; drivers find them by the offsets in the dissector.
+#[repr(C, align(8))]
+struct Key {
+    meta: bindings::flow_dissector_key_meta,
+    control: bindings::flow_dissector_key_control,
+    basic: bindings::flow_dissector_key_basic,
+    vlan: bindings::flow_dissector_key_vlan,
+    cvlan: bindings::flow_dissector_key_vlan,
+    pppoe: bindings::flow_dissector_key_pppoe,
+    ipv4: bindings::flow_dissector_key_ipv4_addrs,
+    ipv6: bindings::flow_dissector_key_ipv6_addrs,
+    ports: bindings::flow_dissector_key_ports,
+    tcp: bindings::flow_dissector_key_tcp,
+}
+
+// SAFETY: All members are plain integers, arrays and unions of these.
+unsafe impl Zeroable for Key {}
+
+#[repr(C)]
+struct MatchStorage {
+    dissector: bindings::flow_dissector,
+    key: Key,
+    mask: Key,
+}
+
+// SAFETY: All members are `Zeroable`, or plain integers and arrays of these.
+unsafe impl Zeroable for MatchStorage {}
+
+impl MatchStorage {
+    /// Says that the match uses the key `id`, which is at `offset` of [`Key`].
+    fn uses(&mut self, id: bindings::flow_dissector_key_id, offset: usize) {
+        self.dissector.used_keys |= 1 << id;
+        self.dissector.offset[id as usize] = offset as u16;
+    }
+
+    fn write_vlan(
+        key: &mut bindings::flow_dissector_key_vlan,
+        mask: &mut bindings::flow_dissector_key_vlan,
+        vlan: Vlan,
+    ) {
+        // SAFETY: Both variants of the union are valid for all bit patterns.
+        unsafe {
+            let tag = &mut key.__bindgen_anon_1.__bindgen_anon_1;
+            tag.set_vlan_id(vlan.id);
+            let tag = &mut mask.__bindgen_anon_1.__bindgen_anon_1;
+            tag.set_vlan_id(bindings::VLAN_VID_MASK as u16);
+        }
+        key.vlan_tpid = vlan.proto.to_be();
+        mask.vlan_tpid = u16::MAX;
+    }
+
+    fn write(&mut self, matches: &Match) {
+        self.uses(bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_META, offset_of!(Key, meta));
+        self.key.meta.ingress_ifindex = matches.ingress as i32;
+        self.mask.meta.ingress_ifindex = -1;
+
+        if let Some(vlan) = matches.vlan {
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_VLAN,
+                offset_of!(Key, vlan),
+            );
+            Self::write_vlan(&mut self.key.vlan, &mut self.mask.vlan, vlan);
+        }
+        if let Some(vlan) = matches.cvlan {
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_CVLAN,
+                offset_of!(Key, cvlan),
+            );
+            Self::write_vlan(&mut self.key.cvlan, &mut self.mask.cvlan, vlan);
+        }
+
+        let (addr_type, n_proto, ppp_proto) = match matches.addresses {
+            Addresses::V4 { src, dst } => {
+                self.uses(
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV4_ADDRS,
+                    offset_of!(Key, ipv4),
+                );
+                self.key.ipv4.src = u32::from_ne_bytes(src);
+                self.key.ipv4.dst = u32::from_ne_bytes(dst);
+                self.mask.ipv4.src = u32::MAX;
+                self.mask.ipv4.dst = u32::MAX;
+                (
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV4_ADDRS,
+                    ETH_P_IP,
+                    PPP_IP,
+                )
+            }
+            Addresses::V6 { src, dst } => {
+                self.uses(
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV6_ADDRS,
+                    offset_of!(Key, ipv6),
+                );
+                self.key.ipv6.src.in6_u.u6_addr8 = src;
+                self.key.ipv6.dst.in6_u.u6_addr8 = dst;
+                self.mask.ipv6.src.in6_u.u6_addr8 = [0xff; 16];
+                self.mask.ipv6.dst.in6_u.u6_addr8 = [0xff; 16];
+                (
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV6_ADDRS,
+                    ETH_P_IPV6,
+                    PPP_IPV6,
+                )
+            }
+        };
+
+        self.uses(
+            bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_CONTROL,
+            offset_of!(Key, control),
+        );
+        self.key.control.addr_type = addr_type as u16;
+        self.mask.control.addr_type = u16::MAX;
+
+        self.uses(
+            bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_BASIC,
+            offset_of!(Key, basic),
+        );
+        self.key.basic.n_proto = n_proto.to_be();
+        self.mask.basic.n_proto = u16::MAX;
+        self.key.basic.ip_proto = matches.l4proto;
+        self.mask.basic.ip_proto = u8::MAX;
+
+        if let Some(session) = matches.pppoe {
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_PPPOE,
+                offset_of!(Key, pppoe),
+            );
+            self.key.pppoe.session_id = session.to_be();
+            self.key.pppoe.ppp_proto = ppp_proto.to_be();
+            self.key.pppoe.type_ = ETH_P_PPP_SES.to_be();
+            self.mask.pppoe.session_id = u16::MAX;
+            self.mask.pppoe.ppp_proto = u16::MAX;
+            self.mask.pppoe.type_ = u16::MAX;
+        }
+
+        if let Some(ports) = matches.ports {
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_PORTS,
+                offset_of!(Key, ports),
+            );
+            self.key.ports.__bindgen_anon_1.__bindgen_anon_1.src = ports.src.to_be();
+            self.key.ports.__bindgen_anon_1.__bindgen_anon_1.dst = ports.dst.to_be();
+            self.mask.ports.__bindgen_anon_1.ports = u32::MAX;
+        }
+
+        if matches.tcp_goes_on {
+            /// FIN and RST, as in the low byte of the flags.
+            const FIN_RST: u16 = 0x01 | 0x04;
+
+            self.uses(bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_TCP, offset_of!(Key, tcp));
+            self.mask.tcp.flags = FIN_RST.to_be();
+        }
+    }
+}
+
+/// A rule in the form that drivers take, `struct flow_rule`.
+///
+/// # Invariants
+///
+/// - `rule` comes from `flow_rule_alloc` and is owned by this value; its match points into
+///   `storage`, and its entries are initialised up to `num_entries`.
+/// - The device of a redirect is the one that `egress` holds a reference to.
+pub(crate) struct FlowRule {
+    rule: NonNull<bindings::flow_rule>,
+    egress: ARef<NetDevice>,
+    _storage: KBox<MatchStorage>,
+}
+
+impl FlowRule {
+    /// Writes `rule` for drivers. The device that it redirects to is looked up in `net`.
+    ///
+    /// Sleeps. Fails with `ENODEV` if that device is gone, `EINVAL` if there is no redirect,
+    /// `ENOMEM`.
+    pub(crate) fn new(rule: &Rule, net: &Net) -> Result<Self> {
+        let egress = net.device(rule.egress().ok_or(EINVAL)?).ok_or(ENODEV)?;
+        let mut storage = KBox::init(pin_init::init_zeroed::<MatchStorage>(), GFP_KERNEL)?;
+        storage.write(&rule.matches);
+
+        let actions = rule.actions.as_slice();
+        // SAFETY: A plain allocation; it sets `hw_stats` of all entries to "don't care" and the
+        // rest to zero.
+        let ptr = unsafe { bindings::flow_rule_alloc(actions.len() as u32) };
+        let ptr = NonNull::new(ptr).ok_or(ENOMEM)?;
+
+        // SAFETY: The allocation has room for `actions.len()` entries behind the structure, and
+        // nobody else knows it yet. `storage` is on the heap, so that the pointers to it stay true.
+        unsafe {
+            (*ptr.as_ptr()).match_ = bindings::flow_match {
+                dissector: &raw mut storage.dissector,
+                mask: (&raw mut storage.mask).cast(),
+                key: (&raw mut storage.key).cast(),
+            };
+            (*ptr.as_ptr()).action.num_entries = actions.len() as u32;
+
+            let entries = (*ptr.as_ptr()).action.entries.as_mut_ptr();
+            for (i, action) in actions.iter().enumerate() {
+                write_action(&mut *entries.add(i), action, &egress);
+            }
+        }
+
+        // INVARIANT: Just set up so.
+        Ok(Self {
+            rule: ptr,
+            egress,
+            _storage: storage,
+        })
+    }
+
+    /// The device by which packets that hit the rule leave.
+    pub(crate) fn egress(&self) -> &NetDevice {
+        &self.egress
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::flow_rule {
+        self.rule.as_ptr()
+    }
+}
+
+impl Drop for FlowRule {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; `flow_rule_alloc` allocates with kmalloc.
+        unsafe { bindings::kfree(self.rule.as_ptr().cast()) }
+    }
+}
+
+fn write_action(
+    entry: &mut bindings::flow_action_entry,
+    action: &Action,
+    egress: &NetDevice,
+) {
+    let args = &mut entry.__bindgen_anon_1;
+
+    entry.id = match *action {
+        Action::Mangle {
+            header,
+            offset,
+            keep,
+            value,
+        } => {
+            args.mangle.htype = match header {
+                Header::Eth => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_ETH,
+                Header::Ip4 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP4,
+                Header::Ip6 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP6,
+                Header::Tcp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_TCP,
+                Header::Udp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_UDP,
+            };
+            args.mangle.offset = offset;
+            args.mangle.mask = keep;
+            args.mangle.val = value;
+            bindings::flow_action_id_FLOW_ACTION_MANGLE
+        }
+        Action::VlanPop => bindings::flow_action_id_FLOW_ACTION_VLAN_POP,
+        Action::VlanPush(vlan) => {
+            args.vlan.vid = vlan.id;
+            args.vlan.proto = vlan.proto.to_be();
+            bindings::flow_action_id_FLOW_ACTION_VLAN_PUSH
+        }
+        Action::PppoePush { session } => {
+            args.pppoe.sid = session;
+            bindings::flow_action_id_FLOW_ACTION_PPPOE_PUSH
+        }
+        Action::Csum { flags } => {
+            args.csum_flags = flags;
+            bindings::flow_action_id_FLOW_ACTION_CSUM
+        }
+        Action::Redirect { .. } => {
+            args.dev = egress.as_raw();
+            bindings::flow_action_id_FLOW_ACTION_REDIRECT
+        }
+    };
+}

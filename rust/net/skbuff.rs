@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Socket buffers.
+//!
+//! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use crate::bindings;
+use kernel::types::Opaque;
+
+/// A packet that the caller owns for the time of a call, `struct sk_buff`.
+#[repr(transparent)]
+pub(crate) struct SkBuff(Opaque<bindings::sk_buff>);
+
+impl SkBuff {
+    /// # Safety
+    ///
+    /// `ptr` must point to a packet with a MAC header, which nobody else uses during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::sk_buff) -> &'a mut Self {
+        // SAFETY: By the function's requirements; the type is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    /// The protocol of what follows the MAC header (and a tag in it), in host byte order.
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: `self` is a valid packet.
+        u16::from_be(unsafe { bindings::shim_skb_protocol(self.0.get()) })
+    }
+
+    /// The first `N` bytes from the MAC header on, if the packet has as many (`pskb_may_pull`).
+    /// Does not sleep; may move the packet's bytes into its linear part.
+    pub(crate) fn mac_bytes<const N: usize>(&mut self) -> Option<&[u8; N]> {
+        // SAFETY: `self` is a valid packet with a MAC header, and `&mut` makes us its only user.
+        let bytes = unsafe { bindings::shim_skb_pull_mac(self.0.get(), N as u32) };
+
+        // SAFETY: NULL, or `N` readable bytes that stay in place while `self` is borrowed.
+        unsafe { bytes.cast::<[u8; N]>().as_ref() }
+    }
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The entries of a flowtable.
+//!
+//! [`FlowOffload`] is the kernel's entry; [`Flow`] is a plain description of what it says about
+//! the packets, which is read once and then worked with.
+//!
+//! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::{MacAddress, ETH_ALEN},
+        flow_rule::{Addresses, Ports, IPPROTO_TCP, IPPROTO_UDP},
+        namespace::Net, //
+    },
+    netfilter::conntrack::Conntrack,
+};
+use core::{
+    mem::offset_of,
+    ptr::addr_of, //
+};
+use kernel::{
+    fmt,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// One of the two directions of a flow, `enum flow_offload_tuple_dir`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Direction {
+    Original = bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_ORIGINAL as u32,
+    Reply = bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_REPLY as u32,
+}
+
+impl Direction {
+    /// Both directions, original first.
+    pub(crate) const BOTH: [Self; 2] = [Self::Original, Self::Reply];
+
+    /// The opposite direction.
+    pub(crate) fn reverse(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Original => "original",
+            Self::Reply => "reply",
+        })
+    }
+}
+
+/// A tag or session header that a tuple's packets carry when they come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Encap {
+    /// `ETH_P_8021Q`, `ETH_P_8021AD` or `ETH_P_PPP_SES`.
+    pub(crate) proto: u16,
+    /// VLAN or PPPoE session.
+    pub(crate) id: u16,
+    /// The switch behind the device takes the tag off and puts it on by itself
+    /// (`in_vlan_ingress`), so that the device's own packets do not have it.
+    pub(crate) by_switch: bool,
+}
+
+/// How packets of a tuple leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// As Ethernet frames between these addresses, by this device.
+    Ethernet {
+        ifindex: u32,
+        source: MacAddress,
+        dest: MacAddress,
+    },
+    /// As Ethernet frames to a neighbour that is not resolved at present.
+    Unresolved,
+    /// Through IPsec, `FLOW_OFFLOAD_XMIT_XFRM`.
+    Ipsec,
+    /// Through a tunnel by lightweight encapsulation, of either direction.
+    LightweightTunnel,
+    /// By another way (`enum flow_offload_xmit_type`).
+    Other,
+}
+
+/// One direction of a flow, `struct flow_offload_tuple`: its packets as they come in, and where
+/// they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tuple {
+    pub(crate) addresses: Addresses,
+    /// 0 where the protocol has none.
+    pub(crate) ports: Ports,
+    pub(crate) l4proto: u8,
+    /// Index of the device by which packets come in.
+    pub(crate) ingress: u32,
+    /// From the outermost header inwards.
+    pub(crate) encaps: [Option<Encap>; ENCAP_MAX],
+    /// Within an IP tunnel, which the flowtable terminates (`tun_num`).
+    pub(crate) tunnel: bool,
+    pub(crate) path: Path,
+}
+
+/// `NF_FLOW_TABLE_ENCAP_MAX`
+pub(crate) const ENCAP_MAX: usize = bindings::NF_FLOW_TABLE_ENCAP_MAX as usize;
+
+/// What a flowtable entry says about the packets of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) tuples: [Tuple; 2],
+    /// The connection's source is translated, `NF_FLOW_SNAT`.
+    pub(crate) snat: bool,
+    /// The connection's destination is translated, `NF_FLOW_DNAT`.
+    pub(crate) dnat: bool,
+}
+
+impl Flow {
+    pub(crate) fn tuple(&self, dir: Direction) -> &Tuple {
+        match dir {
+            Direction::Original => &self.tuples[0],
+            Direction::Reply => &self.tuples[1],
+        }
+    }
+}
+
+/// An entry of a flowtable, `struct flow_offload`.
+///
+/// # Invariants
+///
+/// - The entry is not freed while it is borrowed, and holds a reference to its conntrack entry.
+/// - The tuples do not change after the entry has been added to its table.
+#[repr(transparent)]
+pub(crate) struct FlowOffload(Opaque<bindings::flow_offload>);
+
+impl FlowOffload {
+    /// The entry and direction that belong to a cookie of C, which is the address of a tuple
+    /// (`nf_flow_offload_init()`).
+    ///
+    /// # Safety
+    ///
+    /// `cookie` must be the address of a tuple of an entry which is in a flowtable, and which is
+    /// not freed during `'a`.
+    pub(super) unsafe fn from_cookie<'a>(cookie: usize) -> (&'a Self, Direction) {
+        let tuple = cookie as *mut bindings::flow_offload_tuple;
+        // SAFETY: The address of a tuple, by the function's requirements.
+        let (dir, index) = match unsafe { (*tuple).dir() } {
+            0 => (Direction::Original, 0),
+            _ => (Direction::Reply, 1),
+        };
+        let offset = offset_of!(bindings::flow_offload, tuplehash)
+            + index * size_of::<bindings::flow_offload_tuple_rhash>()
+            + offset_of!(bindings::flow_offload_tuple_rhash, tuple);
+        // SAFETY: The tuple is that member of an entry, by the function's requirements.
+        let flow = unsafe { tuple.byte_sub(offset).cast::<Self>() };
+
+        // SAFETY: By the function's requirements.
+        (unsafe { &*flow }, dir)
+    }
+
+    fn raw_tuple(&self, dir: Direction) -> &bindings::flow_offload_tuple {
+        // SAFETY: By the type invariants the tuples are there and do not change.
+        unsafe { &(*self.0.get()).tuplehash[dir as usize].tuple }
+    }
+
+    fn flag(&self, bit: bindings::nf_flow_flags) -> bool {
+        // SAFETY: The entry is valid; C changes the flags atomically.
+        let flags = unsafe { addr_of!((*self.0.get()).flags).read_volatile() };
+        flags & (1 << bit) != 0
+    }
+
+    /// The number under which the entry can be kept while it lives. Two entries that live at the
+    /// same time have different keys; keys of dead entries come back.
+    pub(crate) fn key(&self) -> usize {
+        // Entries come from a cache with SLAB_HWCACHE_ALIGN, and no architecture with Rust has
+        // cache lines shorter than 32 bytes. The rest of the address is dense enough for an XArray.
+        const _: () = assert!(size_of::<bindings::flow_offload>() > 64);
+        self.0.get() as usize >> 5
+    }
+
+    /// Whether C asks for both directions (nft always does, act_ct does not at first).
+    pub(crate) fn is_bidirectional(&self) -> bool {
+        self.flag(bindings::nf_flow_flags_NF_FLOW_HW_BIDIRECTIONAL)
+    }
+
+    /// Whether the flow is about to leave hardware: nothing may be installed for it any more.
+    ///
+    /// A packet that was looked up before the teardown may ask for a refresh after the last
+    /// `FLOW_CLS_DESTROY`, and C would carry it out.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.flag(bindings::nf_flow_flags_NF_FLOW_TEARDOWN)
+            || self.flag(bindings::nf_flow_flags_NF_FLOW_CLOSING)
+            || self.flag(bindings::nf_flow_flags_NF_FLOW_HW_DYING)
+    }
+
+    /// When the entry expires, in the lower 32 bits of jiffies.
+    pub(crate) fn expires(&self) -> u32 {
+        // SAFETY: The entry is valid; C reads and writes the member without locks.
+        unsafe { addr_of!((*self.0.get()).timeout).read_volatile() }
+    }
+
+    /// For how long the entry lives after a packet, in jiffies (`flow_offload_get_timeout()`).
+    pub(crate) fn lifetime(&self) -> u64 {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::shim_flow_timeout(self.0.get()) as u64 }
+    }
+
+    /// The connection that the flow belongs to.
+    pub(crate) fn conntrack(&self) -> &Conntrack {
+        // SAFETY: By the type invariants the entry holds a reference.
+        unsafe { Conntrack::from_raw((*self.0.get()).ct) }
+    }
+
+    /// Reads the entry. Looks up the neighbour where the entry has none; may sleep.
+    ///
+    /// `None` if it is not IP.
+    pub(crate) fn describe(&self, net: &Net) -> Option<Flow> {
+        Some(Flow {
+            tuples: [
+                self.describe_tuple(Direction::Original, net)?,
+                self.describe_tuple(Direction::Reply, net)?,
+            ],
+            snat: self.flag(bindings::nf_flow_flags_NF_FLOW_SNAT),
+            dnat: self.flag(bindings::nf_flow_flags_NF_FLOW_DNAT),
+        })
+    }
+
+    fn describe_tuple(&self, dir: Direction, net: &Net) -> Option<Tuple> {
+        let tuple = self.raw_tuple(dir);
+        // SAFETY: Which member of the unions is in use is said by `l3proto`; ports are always set.
+        let (addresses, ports) = unsafe {
+            let addresses = match tuple.l3proto as u32 {
+                bindings::AF_INET => Addresses::V4 {
+                    src: tuple.__bindgen_anon_1.src_v4.s_addr.to_ne_bytes(),
+                    dst: tuple.__bindgen_anon_2.dst_v4.s_addr.to_ne_bytes(),
+                },
+                bindings::AF_INET6 => Addresses::V6 {
+                    src: tuple.__bindgen_anon_1.src_v6.in6_u.u6_addr8,
+                    dst: tuple.__bindgen_anon_2.dst_v6.in6_u.u6_addr8,
+                },
+                _ => return None,
+            };
+            let ports = Ports {
+                src: u16::from_be(tuple.__bindgen_anon_3.src_port),
+                dst: u16::from_be(tuple.__bindgen_anon_3.dst_port),
+            };
+            (addresses, ports)
+        };
+
+        let mut encaps = [None; ENCAP_MAX];
+        let count = tuple.encap_num() as usize;
+        for (i, (to, from)) in encaps.iter_mut().zip(&tuple.encap).take(count).enumerate() {
+            *to = Some(Encap {
+                proto: u16::from_be(from.proto),
+                id: from.id,
+                by_switch: tuple.in_vlan_ingress() & (1 << i) != 0,
+            });
+        }
+
+        Some(Tuple {
+            addresses,
+            ports,
+            l4proto: tuple.l4proto,
+            ingress: tuple.iifidx as u32,
+            encaps,
+            tunnel: tuple.tun_num() != 0,
+            path: self.path(dir, net),
+        })
+    }
+
+    fn path(&self, dir: Direction, net: &Net) -> Path {
+        let tuple = self.raw_tuple(dir);
+
+        for dir in Direction::BOTH {
+            // SAFETY: The entry is valid.
+            if unsafe { bindings::shim_flow_has_lwtunnel(self.0.get(), dir as _) } {
+                return Path::LightweightTunnel;
+            }
+        }
+
+        match tuple.xmit_type() as u32 {
+            bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT => {
+                // SAFETY: The member that is in use with this type of transmission.
+                let out = unsafe { &tuple.__bindgen_anon_4.out };
+                Path::Ethernet {
+                    ifindex: out.ifidx,
+                    source: out.h_source,
+                    dest: out.h_dest,
+                }
+            }
+            // The packets leave by the device at which the other direction's come in.
+            bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_NEIGH => {
+                let ifindex = self.raw_tuple(dir.reverse()).iifidx as u32;
+                let mut dest = [0; ETH_ALEN];
+
+                // SAFETY: The entry is valid, and `dest` has room for an address.
+                let resolved = unsafe {
+                    bindings::shim_flow_neighbour(self.0.get(), dir as _, dest.as_mut_ptr())
+                };
+                match (resolved, net.device(ifindex)) {
+                    (true, Some(dev)) => Path::Ethernet {
+                        ifindex,
+                        source: dev.address(),
+                        dest,
+                    },
+                    _ => Path::Unresolved,
+                }
+            }
+            bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_XFRM => Path::Ipsec,
+            _ => Path::Other,
+        }
+    }
+}
+
+// SAFETY: C works with an entry from any thread, and so do the methods above.
+unsafe impl Sync for FlowOffload {}
+
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use core::net::{Ipv4Addr, Ipv6Addr};
+
+        let Ports { src: sport, dst: dport } = self.ports;
+        match self.l4proto {
+            IPPROTO_TCP => f.write_str("tcp ")?,
+            IPPROTO_UDP => f.write_str("udp ")?,
+            proto => write!(f, "protocol {proto} ")?,
+        }
+        match self.addresses {
+            Addresses::V4 { src, dst } => {
+                let (src, dst) = (Ipv4Addr::from(src), Ipv4Addr::from(dst));
+                write!(f, "{src}:{sport} -> {dst}:{dport}")
+            }
+            Addresses::V6 { src, dst } => {
+                let (src, dst) = (Ipv6Addr::from(src), Ipv6Addr::from(dst));
+                write!(f, "[{src}]:{sport} -> [{dst}]:{dport}")
+            }
+        }
+    }
+}

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flowtables and flowtable types.
+//!
+//! A flowtable type stands between nftables and the flowtables of a family. The flow entries, their
+//! hash table, garbage collector, workqueues and the software fast path belong to the C core
+//! (`nf_flow_table.ko`). A type's own part is the hardware side, which [`Offload`] describes.
+//!
+//! # How requests come in
+//!
+//! Each table with `flags offload` has one callback of ours in its own `flow_block`, and no other,
+//! so that every `FLOW_CLS_REPLACE`, `DESTROY` and `STATS` of the C workers arrives at
+//! [`Offload`]. C lets one such request per flow run at a time (`NF_FLOW_PENDING`), and a flow is
+//! not freed before a `DESTROY` for it has returned.
+//!
+//! # Locking
+//!
+//! `flow_block_lock` of the table guards [`Offload::Devices`]. C holds it for reading around
+//! requests; `setup` takes it for writing. It nests inside nftables' `commit_mutex`, which in turn
+//! may be taken with RTNL held: nothing here takes RTNL.
+//!
+//! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::NetDevice,
+        eopnotsupp,
+        flow_block::FlowStats,
+        namespace::Net, //
+    },
+    netfilter::{
+        flow::{Direction, FlowOffload},
+        hook, //
+    },
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ptr::addr_of, //
+};
+use kernel::{
+    error::{from_result, to_result},
+    prelude::*,
+    types::{ForeignOwnable, Opaque}, //
+};
+
+/// A flowtable, `struct nf_flowtable`.
+///
+/// # Invariants
+///
+/// `nf_flow_table_init()` has initialised the table, and it is not freed while it is borrowed.
+#[repr(transparent)]
+pub(crate) struct Flowtable(Opaque<bindings::nf_flowtable>);
+
+impl Flowtable {
+    /// # Safety
+    ///
+    /// `ptr` must point to an initialised flowtable that is not freed during `'a`.
+    unsafe fn from_raw<'a>(ptr: *mut bindings::nf_flowtable) -> &'a Self {
+        // SAFETY: By the function's requirements; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    fn flags(&self) -> u32 {
+        // SAFETY: The table is valid. An update of the table may set other flags meanwhile, but
+        // not change NF_FLOWTABLE_HW_OFFLOAD (nft_flowtable_update()).
+        unsafe { addr_of!((*self.0.get()).flags).read_volatile() }
+    }
+
+    /// `flags offload`
+    fn is_offload(&self) -> bool {
+        self.flags() & bindings::nf_flowtable_flags_NF_FLOWTABLE_HW_OFFLOAD != 0
+    }
+
+    /// Whether packets are to be counted in conntrack (`counter`).
+    pub(crate) fn has_counter(&self) -> bool {
+        self.flags() & bindings::nf_flowtable_flags_NF_FLOWTABLE_COUNTER != 0
+    }
+
+    /// The table's hook priority. Constant once devices are bound.
+    pub(crate) fn priority(&self) -> i32 {
+        // SAFETY: The table is valid.
+        unsafe { addr_of!((*self.0.get()).priority).read_volatile() }
+    }
+
+    /// The network namespace of the table.
+    pub(crate) fn net(&self) -> &Net {
+        // SAFETY: A table is destroyed before its namespace.
+        unsafe { Net::from_raw(bindings::shim_flowtable_net(self.0.get())) }
+    }
+}
+
+/// The hardware side of the flowtables of a type. A value is made for each table with
+/// `flags offload` and lives as long as the table.
+///
+/// All methods are called in process context and may sleep.
+pub(crate) trait Offload: Send + Sync + Sized + 'static {
+    /// The devices that take rules for the table. Guarded by the table's `flow_block_lock`.
+    type Devices: Default + Send + Sync;
+
+    /// Makes the hardware side of a new table. Called with the namespace's `commit_mutex` held.
+    fn new() -> impl PinInit<Self, Error>;
+
+    /// A device joins the table. An error fails the user's request.
+    ///
+    /// Called with `commit_mutex` and `flow_block_lock` (for writing) held.
+    fn bind(&self, table: &Flowtable, devices: &mut Self::Devices, dev: &NetDevice) -> Result;
+
+    /// A device leaves the table: when this returns, no rule of the table may be left in it. The
+    /// device may be one that never joined.
+    ///
+    /// Called with `commit_mutex` and `flow_block_lock` (for writing) held.
+    fn unbind(&self, table: &Flowtable, devices: &mut Self::Devices, dev: &NetDevice);
+
+    /// C offers a direction of a flow. For a bidirectional flow, the original direction is
+    /// followed by the reply direction at once, and the flow counts as offloaded
+    /// (`IPS_HW_OFFLOAD`) if either is answered with `Ok`.
+    ///
+    /// Called for new flows, and then at most once per second for flows of which packets reach
+    /// the host. `flow_block_lock` is held for reading, and no other request for the flow runs.
+    fn replace(
+        &self,
+        table: &Flowtable,
+        devices: &Self::Devices,
+        flow: &FlowOffload,
+        dir: Direction,
+    ) -> Result;
+
+    /// The flow leaves hardware, whether or not it was ever accepted. Locks as for
+    /// [`Offload::replace`].
+    fn destroy(
+        &self,
+        table: &Flowtable,
+        devices: &Self::Devices,
+        flow: &FlowOffload,
+        dir: Direction,
+    );
+
+    /// What a direction has done since the last call. C goes on to set the flow's timeout to
+    /// [`FlowStats::lastused`] plus its lifetime, so this has to be right even if no rule is
+    /// installed. Locks as for [`Offload::replace`].
+    fn stats(
+        &self,
+        table: &Flowtable,
+        devices: &Self::Devices,
+        flow: &FlowOffload,
+        dir: Direction,
+    ) -> FlowStats;
+}
+
+/// What the callback in a table's block works with.
+///
+/// # Invariants
+///
+/// `table` outlives this value: it is dropped in `nf_flowtable_type::free`.
+#[pin_data]
+struct Shared<T: Offload> {
+    table: *mut bindings::nf_flowtable,
+    #[pin]
+    offload: T,
+    devices: UnsafeCell<T::Devices>,
+}
+
+// SAFETY: `T` and `T::Devices` are `Send`, and a flowtable is used from any thread.
+unsafe impl<T: Offload> Send for Shared<T> {}
+
+// SAFETY: `T` and `T::Devices` are `Sync`, `flow_block_lock` guards `devices`.
+unsafe impl<T: Offload> Sync for Shared<T> {}
+
+impl<T: Offload> Shared<T> {
+    fn new(table: *mut bindings::nf_flowtable) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            table,
+            offload <- T::new(),
+            devices: UnsafeCell::new(T::Devices::default()),
+        })
+    }
+
+    fn table(&self) -> &Flowtable {
+        // SAFETY: By the type invariant.
+        unsafe { Flowtable::from_raw(self.table) }
+    }
+}
+
+/// Holds `flow_block_lock` of a table for writing.
+struct BlockLock(*mut bindings::nf_flowtable);
+
+impl BlockLock {
+    fn new(table: &Flowtable) -> Self {
+        // SAFETY: The table is initialised, and so is its lock.
+        unsafe { bindings::shim_flowtable_lock(table.0.get()) };
+        Self(table.0.get())
+    }
+}
+
+impl Drop for BlockLock {
+    fn drop(&mut self) {
+        // SAFETY: `new` has taken the lock; the table was borrowed by the function that did so.
+        unsafe { bindings::shim_flowtable_unlock(self.0) }
+    }
+}
+
+/// The C entry points of a type.
+struct Adapter<T: Offload>(PhantomData<T>);
+
+impl<T: Offload> Adapter<T> {
+    /// # Safety
+    ///
+    /// `table` must be initialised and have our callback in its block.
+    unsafe fn shared<'a>(table: *mut bindings::nf_flowtable) -> Pin<&'a Shared<T>> {
+        // SAFETY: The callback's data was made by `into_foreign` in `init`, and is given back in
+        // `free` only, which is the last call for a table.
+        unsafe { Pin::<KBox<Shared<T>>>::borrow(bindings::shim_flowtable_cb_priv(table)) }
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::init`, with a new table.
+    unsafe extern "C" fn init(table: *mut bindings::nf_flowtable) -> c_int {
+        from_result(|| {
+            // SAFETY: The table is new, its flags and namespace are set.
+            to_result(unsafe { bindings::nf_flow_table_init(table) })?;
+            // SAFETY: The table is initialised as of now.
+            if !unsafe { Flowtable::from_raw(table) }.is_offload() {
+                return Ok(0);
+            }
+
+            let result = KBox::pin_init(Shared::<T>::new(table), GFP_KERNEL).and_then(|shared| {
+                let data = shared.into_foreign();
+                // SAFETY: The table is initialised and nobody else uses it yet.
+                to_result(unsafe {
+                    bindings::shim_flowtable_set_cb(table, Some(Self::request), data)
+                })
+                // SAFETY: `data` was made by `into_foreign` just now and went nowhere.
+                .inspect_err(|_| drop(unsafe { Pin::<KBox<Shared<T>>>::from_foreign(data) }))
+            });
+
+            if result.is_err() {
+                // SAFETY: The table is initialised and has no flows.
+                unsafe { bindings::nf_flow_table_free(table) };
+            }
+            result.map(|()| 0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::free`, after which nobody uses the table.
+    unsafe extern "C" fn free(table: *mut bindings::nf_flowtable) {
+        // SAFETY: The table is initialised; this waits for its workers, and has them send a
+        // DESTROY for each flow.
+        unsafe { bindings::nf_flow_table_free(table) };
+
+        // SAFETY: As above.
+        let data = unsafe { bindings::shim_flowtable_cb_priv(table) };
+        if !data.is_null() {
+            // SAFETY: No worker uses the block any more.
+            unsafe { bindings::shim_flowtable_clear_cb(table) };
+            // SAFETY: The data is from `into_foreign` in `init`, and nobody borrows it any more.
+            drop(unsafe { Pin::<KBox<Shared<T>>>::from_foreign(data) });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::setup`, with an initialised table.
+    unsafe extern "C" fn setup(
+        table: *mut bindings::nf_flowtable,
+        dev: *mut bindings::net_device,
+        command: bindings::flow_block_command,
+    ) -> c_int {
+        // SAFETY: By the function's requirements.
+        let flowtable = unsafe { Flowtable::from_raw(table) };
+        if !flowtable.is_offload() {
+            // SAFETY: By the function's requirements. This keeps XDP lookups working.
+            return unsafe { bindings::nf_flow_table_offload_setup(table, dev, command) };
+        }
+
+        // SAFETY: Tables with `flags offload` have our callback since `init`.
+        let shared = unsafe { Self::shared(table) };
+        // SAFETY: nftables holds a reference to the device for this call.
+        let dev = unsafe { NetDevice::from_raw(dev) };
+        let _lock = BlockLock::new(flowtable);
+        // SAFETY: The lock that guards the devices is held for writing.
+        let devices = unsafe { &mut *shared.devices.get() };
+
+        from_result(|| {
+            match command {
+                bindings::flow_block_command_FLOW_BLOCK_BIND => {
+                    shared.offload.bind(flowtable, devices, dev)?
+                }
+                _ => shared.offload.unbind(flowtable, devices, dev),
+            }
+            Ok(0)
+        })
+    }
+
+    /// The translation needs to know the table and the device that gets the rule, so it is done
+    /// when C hands the rule on, in [`Self::request`]; the one that C has allocated stays empty.
+    ///
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::action`.
+    unsafe extern "C" fn action(
+        _net: *mut bindings::net,
+        _flow: *mut bindings::flow_offload,
+        _dir: bindings::flow_offload_tuple_dir,
+        _rule: *mut bindings::nf_flow_rule,
+    ) -> c_int {
+        0
+    }
+
+    /// Our callback in the table's block, `flow_setup_cb_t`.
+    ///
+    /// # Safety
+    ///
+    /// Only called from `nf_flow_offload_tuple()`, which holds `flow_block_lock` for reading.
+    unsafe extern "C" fn request(
+        type_: bindings::tc_setup_type,
+        type_data: *mut c_void,
+        priv_: *mut c_void,
+    ) -> c_int {
+        if type_ != bindings::tc_setup_type_TC_SETUP_CLSFLOWER {
+            return eopnotsupp().to_errno();
+        }
+
+        // SAFETY: The data was made by `into_foreign` in `init`, and `free` waits for the workers.
+        let shared = unsafe { Pin::<KBox<Shared<T>>>::borrow(priv_) };
+        // SAFETY: The lock that guards the devices is held for reading.
+        let devices = unsafe { &*shared.devices.get() };
+        // SAFETY: This is what the type of request says.
+        let cls = unsafe { &mut *type_data.cast::<bindings::flow_cls_offload>() };
+        // SAFETY: The worker that sends the request keeps the flow alive.
+        let (flow, dir) = unsafe { FlowOffload::from_cookie(cls.cookie) };
+        let table = shared.table();
+
+        from_result(|| {
+            match cls.command {
+                bindings::flow_cls_command_FLOW_CLS_REPLACE => {
+                    shared.offload.replace(table, devices, flow, dir)?
+                }
+                bindings::flow_cls_command_FLOW_CLS_DESTROY => {
+                    shared.offload.destroy(table, devices, flow, dir)
+                }
+                bindings::flow_cls_command_FLOW_CLS_STATS => {
+                    let stats = shared.offload.stats(table, devices, flow, dir);
+                    cls.stats.pkts = stats.packets;
+                    cls.stats.bytes = stats.bytes;
+                    cls.stats.lastused = stats.lastused;
+                }
+                _ => return Err(eopnotsupp()),
+            }
+            Ok(0)
+        })
+    }
+
+    fn flowtable_type(
+        module: &'static ThisModule,
+        family: u32,
+        hook: unsafe extern "C" fn(
+            *mut c_void,
+            *mut bindings::sk_buff,
+            *const bindings::nf_hook_state,
+        ) -> c_uint,
+    ) -> Opaque<bindings::nf_flowtable_type> {
+        Opaque::new(bindings::nf_flowtable_type {
+            family: family as c_int,
+            init: Some(Self::init),
+            setup: Some(Self::setup),
+            action: Some(Self::action),
+            free: Some(Self::free),
+            hook: Some(hook),
+            owner: module.as_ptr(),
+            ..pin_init::zeroed()
+        })
+    }
+}
+
+/// The flowtable types of the families inet, ip and ip6, registered as long as the value lives.
+///
+/// A table holds a reference to the module, so that the module cannot go while there are tables.
+///
+/// # Invariants
+///
+/// All of `types` are registered.
+pub(crate) struct Registration<T: Offload> {
+    types: KBox<[Opaque<bindings::nf_flowtable_type>; 3]>,
+    _offload: PhantomData<T>,
+}
+
+// SAFETY: The types may be unregistered from any thread.
+unsafe impl<T: Offload> Send for Registration<T> {}
+
+// SAFETY: A shared reference allows nothing.
+unsafe impl<T: Offload> Sync for Registration<T> {}
+
+impl<T: Offload> Registration<T> {
+    /// Registers the types. nftables takes the first type of a family that it finds, so no other
+    /// module may have registered any before. Sleeps.
+    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+        let types = KBox::new(
+            [
+                Adapter::<T>::flowtable_type(
+                    module,
+                    bindings::NFPROTO_IPV4,
+                    bindings::nf_flow_offload_ip_hook,
+                ),
+                Adapter::<T>::flowtable_type(
+                    module,
+                    bindings::NFPROTO_IPV6,
+                    bindings::nf_flow_offload_ipv6_hook,
+                ),
+                Adapter::<T>::flowtable_type(module, bindings::NFPROTO_INET, hook::inet_hook),
+            ],
+            GFP_KERNEL,
+        )?;
+
+        for type_ in types.iter() {
+            // SAFETY: The type is complete and stays in place until it is unregistered.
+            unsafe { bindings::nft_register_flowtable_type(type_.get()) };
+        }
+
+        // INVARIANT: Registered just now.
+        Ok(Self {
+            types,
+            _offload: PhantomData,
+        })
+    }
+}
+
+impl<T: Offload> Drop for Registration<T> {
+    fn drop(&mut self) {
+        for type_ in self.types.iter() {
+            // SAFETY: By the type invariant.
+            unsafe { bindings::nft_unregister_flowtable_type(type_.get()) };
+        }
+
+        // nftables looks types up under RCU and is not waited for.
+        // SAFETY: Modules are unloaded in process context.
+        unsafe { bindings::shim_synchronize_rcu() };
+    }
+}
+
+/// Whether the C module that registers the same types is there, as a module or built in.
+pub(crate) fn c_module_is_present(module: &'static ThisModule) -> Option<&'static str> {
+    // SAFETY: `module` is being initialised, so that it is in sysfs.
+    let loaded =
+        unsafe { bindings::shim_module_is_loaded(module.as_ptr(), c"nf_flow_table_inet".as_char_ptr()) };
+
+    // SAFETY: A constant.
+    if unsafe { bindings::shim_flow_table_inet_is_builtin() } {
+        Some("built into this kernel")
+    } else {
+        loaded.then_some("loaded")
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Netfilter abstractions: conntrack entries, flows and flowtables.
+
+pub(crate) mod conntrack;
+pub(crate) mod flow;
+pub(crate) mod flowtable;
+pub(crate) mod hook;

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flowtable offload for nftables, in the place of `nf_flow_table_inet`.
+//!
+//! The abstractions of C are in [`net`] and [`netfilter`], the module's own logic is in
+//! [`offload`].
+
+use kernel::prelude::*;
+use netfilter::flowtable;
+use offload::table::Table;
+
+mod bindings;
+mod net;
+mod netfilter;
+mod offload;
+mod time;
+
+module! {
+    type: NftOffload,
+    name: "nft_offload",
+    authors: ["kmod-nft-offload maintainers"],
+    description: "Netfilter flowtable offload for inet, ip and ip6",
+    license: "GPL",
+    alias: ["nf-flowtable-1", "nf-flowtable-2", "nf-flowtable-10"],
+    params: {
+        partial: u8 {
+            default: 0,
+            description: "0: offload both directions of a flow or none (default), 1: keep one if the other is refused",
+        },
+    },
+}
+
+struct NftOffload {
+    _types: flowtable::Registration<Table>,
+}
+
+impl kernel::Module for NftOffload {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let partial = *module_parameters::partial.value();
+        if partial > 1 {
+            pr_err!("partial={} is out of range: it is 0 or 1\n", partial);
+            return Err(EINVAL);
+        }
+        if let Some(how) = flowtable::c_module_is_present(module) {
+            pr_err!(
+                "nf_flow_table_inet is {}, and nftables would go on to use it. Delete the \
+                 flowtables and run \"modprobe -r nf_flow_table_inet\" first\n",
+                how
+            );
+            return Err(EEXIST);
+        }
+
+        Ok(Self {
+            _types: flowtable::Registration::new(module)?,
+        })
+    }
+}

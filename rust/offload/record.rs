@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is known of a flow: where its rules are, and why it has none.
+
+use crate::{
+    net::flow_block::Cookie,
+    netfilter::{
+        conntrack::Conntrack,
+        flow::Direction, //
+    },
+    offload::refusal::Refusal,
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Mutex, //
+    },
+};
+
+/// A flow that C has offered, from its first `FLOW_CLS_REPLACE` to its `FLOW_CLS_DESTROY`.
+#[pin_data]
+pub(super) struct Record {
+    id: u64,
+    conntrack: ARef<Conntrack>,
+    /// Held while drivers are called for the flow.
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Record {
+    pub(super) fn new(conntrack: &Conntrack) -> Result<Arc<Self>> {
+        // Tables of several namespaces may share a driver, so ids are the whole module's.
+        static LAST_ID: Atomic<u64> = Atomic::new(0);
+
+        Arc::pin_init(
+            pin_init!(Self {
+                id: LAST_ID.fetch_add(1, Relaxed) + 1,
+                conntrack: conntrack.into(),
+                state <- new_mutex!(State::default()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// A number that no other record has or will have.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
+    }
+
+    pub(super) fn state(&self) -> &Mutex<State> {
+        &self.state
+    }
+
+    /// The name of a direction's rule. Unlike C's cookie, the address of the tuple, it is never
+    /// used again for another flow.
+    pub(super) fn cookie(&self, dir: Direction) -> Cookie {
+        Cookie((self.id << 1) as usize | dir as usize)
+    }
+}
+
+/// A rule that a driver has taken.
+#[derive(Clone, Copy)]
+pub(super) struct Installed {
+    /// Index of the device whose driver has it.
+    pub(super) ingress: u32,
+    /// Index of the device that it sends packets to.
+    pub(super) egress: u32,
+}
+
+impl Installed {
+    pub(super) fn devices(self) -> [u32; 2] {
+        [self.ingress, self.egress]
+    }
+}
+
+/// The part of a record that changes.
+#[derive(Default)]
+pub(super) struct State {
+    original: Option<Installed>,
+    reply: Option<Installed>,
+    /// When hardware last saw a packet of either direction, in jiffies; 0 if never.
+    pub(super) hit: u64,
+    /// Set as long as something is missing from hardware.
+    pub(super) refusal: Option<KBox<Refusal>>,
+    pub(super) backoff: Backoff,
+}
+
+impl State {
+    pub(super) fn rule(&mut self, dir: Direction) -> &mut Option<Installed> {
+        match dir {
+            Direction::Original => &mut self.original,
+            Direction::Reply => &mut self.reply,
+        }
+    }
+
+    /// Whether a rule has to do with `device`.
+    pub(super) fn uses(&self, device: u32) -> bool {
+        [self.original, self.reply]
+            .iter()
+            .flatten()
+            .any(|rule| rule.devices().contains(&device))
+    }
+
+    /// Whether neither direction has a rule.
+    pub(super) fn is_empty(&self) -> bool {
+        self.original.is_none() && self.reply.is_none()
+    }
+}
+
+/// When a refused flow may be offered to the driver again.
+///
+/// C offers a flow again each second in which packets of it reach the host. A driver that had no
+/// room a second ago hardly has any now, so each refusal doubles the time until the next try.
+#[derive(Default)]
+pub(super) struct Backoff {
+    refusals: u32,
+    until: u64,
+}
+
+impl Backoff {
+    /// No longer than 64 seconds: 1 << 6.
+    const MAX_SHIFT: u32 = 6;
+
+    /// Whether a try may be made at `now`, in jiffies.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        now >= self.until
+    }
+
+    /// A try at `now` has failed; `second` is one second in jiffies.
+    pub(super) fn refused(&mut self, now: u64, second: u64) {
+        self.until = now + (second << self.refusals.min(Self::MAX_SHIFT));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+
+    /// A try was successful.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[kunit_tests(nft_offload_record)]
+mod tests {
+    use super::Backoff;
+
+    #[test]
+    fn a_refused_flow_waits_twice_as_long_each_time() {
+        const SECOND: u64 = 250;
+        let mut backoff = Backoff::default();
+        let mut now = 1 << 32;
+        let mut waits = [0; 9];
+
+        assert!(backoff.is_over(now));
+        for wait in &mut waits {
+            backoff.refused(now, SECOND);
+            assert!(!backoff.is_over(now));
+            while !backoff.is_over(now) {
+                now += SECOND;
+                *wait += 1;
+            }
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+
+        backoff.reset();
+        backoff.refused(now, SECOND);
+        assert!(backoff.is_over(now + SECOND));
+    }
+}

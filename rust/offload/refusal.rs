@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a flow is not in hardware.
+
+use crate::{
+    net::{
+        eopnotsupp,
+        flow_block::DriverError,
+        namespace::Net, //
+    },
+    netfilter::flow::{Direction, Flow, Tuple},
+    offload::translate::Unsupported,
+};
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+    time::msecs_to_jiffies, //
+};
+
+/// What stood against one direction of a flow.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    /// The flow is not IP.
+    NotIp,
+    /// There is no rule for it.
+    Unsupported(Unsupported),
+    /// Packets come in by a device, given by its index, that takes no rules for this table.
+    NotBound(u32),
+    /// The rule could not be prepared: no memory, or the way out is gone.
+    Prepare(Error),
+    /// The driver refused the rule.
+    Driver(DriverError),
+}
+
+/// The last refusal of a flow.
+#[derive(Clone, Copy)]
+pub(super) struct Refusal {
+    pub(super) dir: Direction,
+    pub(super) cause: Cause,
+}
+
+impl Refusal {
+    /// What C is told, which throws it away.
+    pub(super) fn errno(&self) -> Error {
+        match self.cause {
+            Cause::NotIp | Cause::Unsupported(_) | Cause::NotBound(_) => eopnotsupp(),
+            Cause::Prepare(errno) => errno,
+            Cause::Driver(error) => error.errno,
+        }
+    }
+}
+
+/// Shows a cause in words; device indices as names of `net`.
+struct Words<'a>(&'a Cause, &'a Net);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(cause, net) = *self;
+        match *cause {
+            Cause::NotIp => f.write_str("not IP"),
+            Cause::Unsupported(what) => match what {
+                Unsupported::Protocol(proto) => write!(f, "protocol {proto} cannot be offloaded"),
+                Unsupported::Translation => f.write_str("this translation cannot be offloaded"),
+                Unsupported::Encapsulation(proto) => {
+                    write!(f, "encapsulation {proto:#06x} cannot be offloaded")
+                }
+                Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
+                Unsupported::LightweightTunnel => f.write_str("a lightweight tunnel ends here"),
+                Unsupported::Ipsec => f.write_str("IPsec applies"),
+                Unsupported::Unresolved => f.write_str("the next hop is not resolved"),
+                Unsupported::Path => f.write_str("the way out is not Ethernet"),
+                Unsupported::TooLong => f.write_str("it needs too many actions"),
+            },
+            Cause::NotBound(ifindex) => match net.device(ifindex) {
+                Some(dev) => {
+                    fmt::Display::fmt(&dev.name(), f)?;
+                    f.write_str(" takes no rules for this flowtable")
+                }
+                None => write!(f, "device {ifindex} is gone"),
+            },
+            Cause::Prepare(errno) => {
+                f.write_str("the rule could not be prepared: ")?;
+                fmt::Debug::fmt(&errno, f)
+            }
+            Cause::Driver(error) => {
+                f.write_str("the driver refused the rule: ")?;
+                fmt::Display::fmt(&error, f)
+            }
+        }
+    }
+}
+
+/// Tells of refusals in the kernel log, of one in ten seconds.
+pub(super) struct Reporter {
+    quiet_until: Atomic<u64>,
+    untold: Atomic<u64>,
+}
+
+impl Reporter {
+    const INTERVAL_MS: u32 = 10_000;
+
+    pub(super) const fn new() -> Self {
+        Self {
+            quiet_until: Atomic::new(0),
+            untold: Atomic::new(0),
+        }
+    }
+
+    /// Tells that `flow` stays in software because of `refusal`, or counts it. `now` is in
+    /// jiffies.
+    pub(super) fn refused(&self, now: u64, net: &Net, flow: Option<&Flow>, refusal: &Refusal) {
+        let until = self.quiet_until.load(Relaxed);
+        let next = now + msecs_to_jiffies(Self::INTERVAL_MS) as u64;
+        if now < until || self.quiet_until.cmpxchg(until, next, Relaxed).is_err() {
+            self.untold.fetch_add(1, Relaxed);
+            return;
+        }
+
+        let untold = self.untold.xchg(0, Relaxed);
+        let tuple = flow.map(|flow| flow.tuple(Direction::Original));
+        pr_notice!(
+            "{} stays in software: {} direction: {} ({} more since the last such message)\n",
+            Subject(tuple),
+            refusal.dir,
+            Words(&refusal.cause, net),
+            untold
+        );
+    }
+}
+
+/// A flow by its original direction, if that is known.
+struct Subject<'a>(Option<&'a Tuple>);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(tuple) => fmt::Display::fmt(tuple, f),
+            None => f.write_str("a flow"),
+        }
+    }
+}

@@ -1,0 +1,626 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a flow to the rule of one of its directions. Pure: no kernel behind it.
+//!
+//! The order of the actions is the one of `nf_flow_rule_route_ipv4()` and `_ipv6()`, which drivers
+//! are used to: addresses of the frame, tags off, tags on, source and destination translation,
+//! checksums, way out.
+
+use crate::{
+    net::{
+        device::MacAddress,
+        flow_rule::{
+            Action, Actions, Addresses, Full, Header, Match, Ports, Rule, Vlan, CSUM_IPV4,
+            CSUM_TCP, CSUM_UDP, ETH_P_8021Q, ETH_P_PPP_SES, IPPROTO_GRE, IPPROTO_TCP,
+            IPPROTO_UDP, //
+        },
+    },
+    netfilter::flow::{Direction, Encap, Flow, Path, Tuple},
+};
+
+/// Why no rule can express a direction of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsupported {
+    /// Neither TCP nor UDP nor GRE.
+    Protocol(u8),
+    /// Translation of addresses of two families, or of ports of a protocol without any.
+    Translation,
+    /// A tag or header for which there is no key or action.
+    Encapsulation(u16),
+    /// Terminated IP tunnel.
+    Tunnel,
+    /// Lightweight tunnel.
+    LightweightTunnel,
+    /// IPsec.
+    Ipsec,
+    /// The next hop has no address at present.
+    Unresolved,
+    /// A way out that is not Ethernet.
+    Path,
+    /// More actions than a rule can have.
+    TooLong,
+}
+
+impl From<Full> for Unsupported {
+    fn from(_: Full) -> Self {
+        Self::TooLong
+    }
+}
+
+/// The rule for the packets of `flow` in direction `dir`.
+pub(super) fn translate(flow: &Flow, dir: Direction) -> Result<Rule, Unsupported> {
+    let this = flow.tuple(dir);
+    let other = flow.tuple(dir.reverse());
+
+    if this.tunnel || other.tunnel {
+        return Err(Unsupported::Tunnel);
+    }
+    let (egress, source, dest) = match this.path {
+        Path::Ethernet {
+            ifindex,
+            source,
+            dest,
+        } => (ifindex, source, dest),
+        Path::Unresolved => return Err(Unsupported::Unresolved),
+        Path::Ipsec => return Err(Unsupported::Ipsec),
+        Path::LightweightTunnel => return Err(Unsupported::LightweightTunnel),
+        Path::Other => return Err(Unsupported::Path),
+    };
+
+    let matches = matches(this)?;
+    let mut actions = Actions::new();
+
+    ethernet(&mut actions, source, dest)?;
+    for _ in [matches.vlan, matches.cvlan].iter().flatten() {
+        actions.push(Action::VlanPop)?;
+    }
+    for encap in carried(other) {
+        actions.push(match encap.proto {
+            ETH_P_8021Q => Action::VlanPush(Vlan {
+                proto: encap.proto,
+                id: encap.id,
+            }),
+            ETH_P_PPP_SES => Action::PppoePush { session: encap.id },
+            proto => return Err(Unsupported::Encapsulation(proto)),
+        })?;
+    }
+    if flow.snat {
+        let field = match dir {
+            Direction::Original => Field::Source,
+            Direction::Reply => Field::Destination,
+        };
+        nat(&mut actions, this, other, field)?;
+    }
+    if flow.dnat {
+        let field = match dir {
+            Direction::Original => Field::Destination,
+            Direction::Reply => Field::Source,
+        };
+        nat(&mut actions, this, other, field)?;
+    }
+    if (flow.snat || flow.dnat) && matches!(this.addresses, Addresses::V4 { .. }) {
+        let l4 = match this.l4proto {
+            IPPROTO_TCP => CSUM_TCP,
+            IPPROTO_UDP => CSUM_UDP,
+            _ => 0,
+        };
+        actions.push(Action::Csum {
+            flags: CSUM_IPV4 | l4,
+        })?;
+    }
+    actions.push(Action::Redirect { ifindex: egress })?;
+
+    Ok(Rule { matches, actions })
+}
+
+/// The headers that the device sees between Ethernet and IP, from the outermost inwards.
+fn carried(tuple: &Tuple) -> impl Iterator<Item = &Encap> {
+    tuple.encaps.iter().flatten().filter(|encap| !encap.by_switch)
+}
+
+fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
+    let has_ports = match tuple.l4proto {
+        IPPROTO_TCP | IPPROTO_UDP => true,
+        IPPROTO_GRE => false,
+        proto => return Err(Unsupported::Protocol(proto)),
+    };
+    let mut matches = Match {
+        ingress: tuple.ingress,
+        vlan: None,
+        cvlan: None,
+        pppoe: None,
+        addresses: tuple.addresses,
+        l4proto: tuple.l4proto,
+        ports: has_ports.then_some(tuple.ports),
+        tcp_goes_on: tuple.l4proto == IPPROTO_TCP,
+    };
+
+    for encap in carried(tuple) {
+        match (encap.proto, matches.pppoe) {
+            (ETH_P_8021Q, None) => {
+                let tag = if matches.vlan.is_none() {
+                    &mut matches.vlan
+                } else {
+                    &mut matches.cvlan
+                };
+                *tag = Some(Vlan {
+                    proto: encap.proto,
+                    id: encap.id,
+                });
+            }
+            (ETH_P_PPP_SES, None) => matches.pppoe = Some(encap.id),
+            (proto, _) => return Err(Unsupported::Encapsulation(proto)),
+        }
+    }
+
+    Ok(matches)
+}
+
+/// Rewrites the addresses of the frame: four words of the Ethernet header, of which the middle one
+/// has two bytes of either address. The halves of a word are put together as the host sees them.
+fn ethernet(actions: &mut Actions, source: MacAddress, dest: MacAddress) -> Result<(), Full> {
+    let [s0, s1, s2, s3, s4, s5] = source;
+    let [d0, d1, d2, d3, d4, d5] = dest;
+    let mut mangle = |offset, keep, value| {
+        actions.push(Action::Mangle {
+            header: Header::Eth,
+            offset,
+            keep,
+            value,
+        })
+    };
+
+    mangle(4, 0x0000_ffff, u32::from(u16::from_ne_bytes([s0, s1])) << 16)?;
+    mangle(8, 0, u32::from_ne_bytes([s2, s3, s4, s5]))?;
+    mangle(0, 0, u32::from_ne_bytes([d0, d1, d2, d3]))?;
+    mangle(4, 0xffff_0000, u32::from(u16::from_ne_bytes([d4, d5])))
+}
+
+/// Which end of a packet is rewritten.
+#[derive(Clone, Copy)]
+enum Field {
+    Source,
+    Destination,
+}
+
+/// Rewrites address and port of one end of `this` direction's packets, to what packets of the
+/// `other` direction have at the opposite end.
+fn nat(
+    actions: &mut Actions,
+    this: &Tuple,
+    other: &Tuple,
+    field: Field,
+) -> Result<(), Unsupported> {
+    match (this.addresses, other.addresses) {
+        (Addresses::V4 { .. }, Addresses::V4 { src, dst }) => {
+            let (offset, addr) = match field {
+                Field::Source => (12, dst),
+                Field::Destination => (16, src),
+            };
+            actions.push(Action::Mangle {
+                header: Header::Ip4,
+                offset,
+                keep: 0,
+                value: u32::from_ne_bytes(addr),
+            })?;
+        }
+        (Addresses::V6 { .. }, Addresses::V6 { src, dst }) => {
+            let (offsets, addr) = match field {
+                Field::Source => ([8, 12, 16, 20], dst),
+                Field::Destination => ([24, 28, 32, 36], src),
+            };
+            for (offset, word) in offsets.into_iter().zip(addr.chunks_exact(4)) {
+                actions.push(Action::Mangle {
+                    header: Header::Ip6,
+                    offset,
+                    keep: 0,
+                    value: word.try_into().map_or(0, u32::from_ne_bytes),
+                })?;
+            }
+        }
+        _ => return Err(Unsupported::Translation),
+    }
+
+    let header = match this.l4proto {
+        IPPROTO_TCP => Header::Tcp,
+        IPPROTO_UDP => Header::Udp,
+        _ => return Err(Unsupported::Translation),
+    };
+    let Ports { src, dst } = other.ports;
+    // Both ports are one word, the first of the header.
+    let (keep, value) = match field {
+        Field::Source => (0x0000_ffff, u32::from(dst) << 16),
+        Field::Destination => (0xffff_0000, u32::from(src)),
+    };
+    actions.push(Action::Mangle {
+        header,
+        offset: 0,
+        keep: u32::to_be(keep),
+        value: u32::to_be(value),
+    })?;
+    Ok(())
+}
+
+#[kernel::macros::kunit_tests(nft_offload_translate)]
+mod tests {
+    use super::*;
+
+    const CLIENT_MAC: MacAddress = [0x02, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5];
+    const SERVER_MAC: MacAddress = [0x02, 0x51, 0x52, 0x53, 0x54, 0x55];
+    const LAN_MAC: MacAddress = [0x02, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5];
+    const WAN_MAC: MacAddress = [0x02, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5];
+    const LAN: u32 = 5;
+    const WAN: u32 = 7;
+
+    const CLIENT: [u8; 4] = [192, 168, 1, 2];
+    const ROUTER: [u8; 4] = [203, 0, 113, 1];
+    const SERVER: [u8; 4] = [198, 51, 100, 9];
+
+    fn tuple(addresses: Addresses, sport: u16, dport: u16, l4proto: u8) -> Tuple {
+        Tuple {
+            addresses,
+            ports: Ports {
+                src: sport,
+                dst: dport,
+            },
+            l4proto,
+            ingress: LAN,
+            encaps: [None; 2],
+            tunnel: false,
+            path: Path::Ethernet {
+                ifindex: WAN,
+                source: WAN_MAC,
+                dest: SERVER_MAC,
+            },
+        }
+    }
+
+    /// From the LAN to the WAN and back: `reply` is what the answers are when they come in.
+    fn flow(original: Tuple, reply: Tuple) -> Flow {
+        Flow {
+            tuples: [
+                original,
+                Tuple {
+                    ingress: WAN,
+                    path: Path::Ethernet {
+                        ifindex: LAN,
+                        source: LAN_MAC,
+                        dest: CLIENT_MAC,
+                    },
+                    ..reply
+                },
+            ],
+            snat: false,
+            dnat: false,
+        }
+    }
+
+    fn v4(src: [u8; 4], dst: [u8; 4]) -> Addresses {
+        Addresses::V4 { src, dst }
+    }
+
+    fn v6(src: u8, dst: u8) -> Addresses {
+        Addresses::V6 {
+            src: core::array::from_fn(|i| src + i as u8),
+            dst: core::array::from_fn(|i| dst + i as u8),
+        }
+    }
+
+    fn routed(l4proto: u8) -> Flow {
+        flow(
+            tuple(v4(CLIENT, SERVER), 40000, 443, l4proto),
+            tuple(v4(SERVER, CLIENT), 443, 40000, l4proto),
+        )
+    }
+
+    fn masqueraded(l4proto: u8) -> Flow {
+        Flow {
+            snat: true,
+            ..flow(
+                tuple(v4(CLIENT, SERVER), 40000, 443, l4proto),
+                tuple(v4(SERVER, ROUTER), 443, 1025, l4proto),
+            )
+        }
+    }
+
+    fn vlan(id: u16) -> Option<Encap> {
+        Some(Encap {
+            proto: ETH_P_8021Q,
+            id,
+            by_switch: false,
+        })
+    }
+
+    /// What the mangles of `rule` write into `header`: bytes, and which of them.
+    fn written(rule: &Rule, header: Header) -> ([u8; 40], [bool; 40]) {
+        let mut bytes = [0; 40];
+        let mut touched = [false; 40];
+
+        for action in rule.actions.as_slice() {
+            let Action::Mangle {
+                header: in_header,
+                offset,
+                keep,
+                value,
+            } = *action
+            else {
+                continue;
+            };
+            if in_header != header {
+                continue;
+            }
+            // Ethernet words are as the host sees them, the rest as they are in the packet; on a
+            // little-endian host that is the same.
+            let (keep, value) = (keep.to_ne_bytes(), value.to_ne_bytes());
+            for i in 0..4 {
+                if keep[i] == 0 {
+                    assert!(!touched[offset as usize + i]);
+                    bytes[offset as usize + i] = value[i];
+                    touched[offset as usize + i] = true;
+                } else {
+                    assert_eq!(value[i], 0);
+                }
+            }
+        }
+        (bytes, touched)
+    }
+
+    fn translated(flow: &Flow, dir: Direction) -> Option<Rule> {
+        let rule = translate(flow, dir).ok();
+        assert!(rule.is_some());
+        rule
+    }
+
+    #[test]
+    fn a_routed_flow_gets_new_frame_addresses_and_nothing_else() {
+        for (dir, source, dest, ingress, egress) in [
+            (Direction::Original, WAN_MAC, SERVER_MAC, LAN, WAN),
+            (Direction::Reply, LAN_MAC, CLIENT_MAC, WAN, LAN),
+        ] {
+            let Some(rule) = translated(&routed(IPPROTO_TCP), dir) else {
+                return;
+            };
+            let (bytes, touched) = written(&rule, Header::Eth);
+
+            assert_eq!(rule.matches.ingress, ingress);
+            assert_eq!(rule.matches.addresses, routed(IPPROTO_TCP).tuple(dir).addresses);
+            assert_eq!(rule.matches.ports, Some(routed(IPPROTO_TCP).tuple(dir).ports));
+            assert_eq!(bytes[..6], dest);
+            assert_eq!(bytes[6..12], source);
+            assert!(touched[..12].iter().all(|&touched| touched));
+            assert_eq!(rule.actions.as_slice().len(), 5);
+            assert_eq!(rule.egress(), Some(egress));
+        }
+    }
+
+    #[test]
+    fn only_tcp_is_watched_for_its_end() {
+        for (l4proto, watched) in [(IPPROTO_TCP, true), (IPPROTO_UDP, false)] {
+            let Some(rule) = translated(&routed(l4proto), Direction::Original) else {
+                return;
+            };
+            assert_eq!(rule.matches.tcp_goes_on, watched);
+        }
+    }
+
+    #[test]
+    fn masquerading_rewrites_the_source_and_back() {
+        for (l4proto, header, l4) in [
+            (IPPROTO_TCP, Header::Tcp, CSUM_TCP),
+            (IPPROTO_UDP, Header::Udp, CSUM_UDP),
+        ] {
+            for (dir, addr_at, addr, port_at, port) in [
+                (Direction::Original, 12, ROUTER, 0, 1025u16),
+                (Direction::Reply, 16, CLIENT, 2, 40000),
+            ] {
+                let Some(rule) = translated(&masqueraded(l4proto), dir) else {
+                    return;
+                };
+                let (bytes, touched) = written(&rule, Header::Ip4);
+                assert_eq!(bytes[addr_at..addr_at + 4], addr);
+                assert_eq!(touched.iter().filter(|&&touched| touched).count(), 4);
+
+                let (bytes, touched) = written(&rule, header);
+                assert_eq!(bytes[port_at..port_at + 2], port.to_be_bytes());
+                assert_eq!(touched.iter().filter(|&&touched| touched).count(), 2);
+
+                let actions = rule.actions.as_slice();
+                assert_eq!(
+                    actions[actions.len() - 2],
+                    Action::Csum {
+                        flags: CSUM_IPV4 | l4
+                    }
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn destination_nat_rewrites_the_destination_and_back() {
+        let flow = Flow {
+            dnat: true,
+            ..flow(
+                tuple(v4(CLIENT, ROUTER), 40000, 80, IPPROTO_UDP),
+                tuple(v4(SERVER, CLIENT), 8080, 40000, IPPROTO_UDP),
+            )
+        };
+        for (dir, addr_at, addr, port_at, port) in [
+            (Direction::Original, 16, SERVER, 2, 8080u16),
+            (Direction::Reply, 12, ROUTER, 0, 80),
+        ] {
+            let Some(rule) = translated(&flow, dir) else {
+                return;
+            };
+            assert_eq!(written(&rule, Header::Ip4).0[addr_at..addr_at + 4], addr);
+            assert_eq!(
+                written(&rule, Header::Udp).0[port_at..port_at + 2],
+                port.to_be_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn ipv6_with_everything_fits() {
+        let mut flow = Flow {
+            snat: true,
+            dnat: true,
+            ..flow(
+                tuple(v6(0x10, 0x30), 40000, 80, IPPROTO_TCP),
+                tuple(v6(0x50, 0x70), 8080, 1025, IPPROTO_TCP),
+            )
+        };
+        flow.tuples[0].encaps = [vlan(10), vlan(11)];
+        flow.tuples[1].encaps = [vlan(20), vlan(21)];
+
+        let Some(rule) = translated(&flow, Direction::Original) else {
+            return;
+        };
+        let (bytes, touched) = written(&rule, Header::Ip6);
+        let Addresses::V6 { src, dst } = flow.tuples[1].addresses else {
+            return;
+        };
+
+        assert_eq!(bytes[8..24], dst);
+        assert_eq!(bytes[24..40], src);
+        assert!(touched[8..40].iter().all(|&touched| touched));
+        assert_eq!(rule.actions.as_slice().len(), 19);
+        assert!(!rule
+            .actions
+            .as_slice()
+            .iter()
+            .any(|action| matches!(action, Action::Csum { .. })));
+    }
+
+    #[test]
+    fn tags_are_matched_and_taken_off_then_put_on() {
+        let mut flow = routed(IPPROTO_UDP);
+        flow.tuples[0].encaps = [vlan(10), vlan(11)];
+        flow.tuples[1].encaps[0] = vlan(20);
+
+        let Some(rule) = translated(&flow, Direction::Original) else {
+            return;
+        };
+        assert_eq!(rule.matches.vlan.map(|tag| tag.id), Some(10));
+        assert_eq!(rule.matches.cvlan.map(|tag| tag.id), Some(11));
+        assert_eq!(
+            rule.actions.as_slice()[4..7],
+            [
+                Action::VlanPop,
+                Action::VlanPop,
+                Action::VlanPush(Vlan {
+                    proto: ETH_P_8021Q,
+                    id: 20
+                })
+            ]
+        );
+    }
+
+    #[test]
+    fn tags_that_the_switch_handles_are_left_to_it() {
+        let mut flow = routed(IPPROTO_UDP);
+        for tuple in &mut flow.tuples {
+            tuple.encaps[0] = Some(Encap {
+                proto: ETH_P_8021Q,
+                id: 3,
+                by_switch: true,
+            });
+        }
+        let Some(rule) = translated(&flow, Direction::Original) else {
+            return;
+        };
+        assert_eq!(rule.matches.vlan, None);
+        assert_eq!(rule.actions.as_slice().len(), 5);
+    }
+
+    #[test]
+    fn a_pppoe_session_is_matched_or_put_on() {
+        let mut flow = masqueraded(IPPROTO_TCP);
+        flow.tuples[1].encaps = [
+            vlan(7),
+            Some(Encap {
+                proto: ETH_P_PPP_SES,
+                id: 0x1234,
+                by_switch: false,
+            }),
+        ];
+
+        let (Some(up), Some(down)) = (
+            translated(&flow, Direction::Original),
+            translated(&flow, Direction::Reply),
+        ) else {
+            return;
+        };
+        assert_eq!(up.matches.pppoe, None);
+        assert_eq!(
+            up.actions.as_slice()[4..6],
+            [
+                Action::VlanPush(Vlan {
+                    proto: ETH_P_8021Q,
+                    id: 7
+                }),
+                Action::PppoePush { session: 0x1234 }
+            ]
+        );
+        assert_eq!(down.matches.pppoe, Some(0x1234));
+        assert_eq!(down.matches.vlan.map(|tag| tag.id), Some(7));
+    }
+
+    #[test]
+    fn what_no_rule_expresses_is_refused_with_the_reason() {
+        const ETH_P_8021AD: u16 = 0x88a8;
+        let refusal = |change: fn(&mut Flow)| {
+            let mut flow = routed(IPPROTO_UDP);
+            change(&mut flow);
+            translate(&flow, Direction::Original).err()
+        };
+
+        assert_eq!(
+            refusal(|flow| flow.tuples[0].l4proto = 132),
+            Some(Unsupported::Protocol(132))
+        );
+        for tuple in [0, 1] {
+            let mut flow = routed(IPPROTO_UDP);
+            flow.tuples[tuple].encaps[0] = Some(Encap {
+                proto: ETH_P_8021AD,
+                id: 5,
+                by_switch: false,
+            });
+            assert_eq!(
+                translate(&flow, Direction::Original).err(),
+                Some(Unsupported::Encapsulation(ETH_P_8021AD))
+            );
+        }
+        assert_eq!(
+            refusal(|flow| flow.tuples[1].tunnel = true),
+            Some(Unsupported::Tunnel)
+        );
+        assert_eq!(
+            refusal(|flow| flow.tuples[0].path = Path::Ipsec),
+            Some(Unsupported::Ipsec)
+        );
+        assert_eq!(
+            refusal(|flow| flow.tuples[0].path = Path::Unresolved),
+            Some(Unsupported::Unresolved)
+        );
+        assert_eq!(
+            refusal(|flow| {
+                flow.snat = true;
+                for tuple in &mut flow.tuples {
+                    tuple.l4proto = IPPROTO_GRE;
+                }
+            }),
+            Some(Unsupported::Translation)
+        );
+    }
+
+    #[test]
+    fn a_full_list_takes_no_more() {
+        let mut actions = Actions::new();
+
+        for _ in 0..Actions::MAX {
+            assert_eq!(actions.push(Action::VlanPop), Ok(()));
+        }
+        assert_eq!(actions.push(Action::VlanPop), Err(Full));
+        assert_eq!(actions.as_slice().len(), Actions::MAX);
+    }
+}

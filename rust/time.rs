@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's clock, where the kernel crate lacks it.
+
+use crate::bindings;
+
+/// The time since five minutes before boot, in jiffies (`get_jiffies_64()`).
+pub(crate) fn jiffies64() -> u64 {
+    // SAFETY: Can be called anywhere.
+    unsafe { bindings::shim_jiffies64() }
+}
