@@ -5,9 +5,15 @@
 //! The abstractions of C are in [`net`] and [`netfilter`], the module's own logic is in
 //! [`offload`].
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 use netfilter::flowtable;
-use offload::table::Table;
+use offload::{
+    devices::Registry,
+    table::Table, //
+};
 
 mod bindings;
 mod net;
@@ -51,7 +57,10 @@ impl kernel::Module for NftOffload {
         }
 
         Ok(Self {
-            _types: flowtable::Registration::new(module)?,
+            _types: flowtable::Registration::new(
+                module,
+                Arc::pin_init(Registry::new(), GFP_KERNEL)?,
+            )?,
         })
     }
 }

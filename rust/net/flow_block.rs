@@ -7,7 +7,7 @@
 use crate::{
     bindings,
     net::{
-        device::NetDevice,
+        device::{write_c_chars, NetDevice},
         eopnotsupp,
         extack::{Extack, Words},
         flow_rule::FlowRule, //
@@ -18,7 +18,10 @@ use kernel::{
     error::to_result,
     fmt,
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -31,13 +34,26 @@ pub(crate) struct DriverError {
 
 impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.errno, f)?;
+        write_errno(f, self.errno)?;
         if !self.words.is_empty() {
             f.write_str(" \"")?;
             fmt::Display::fmt(&self.words, f)?;
             f.write_str("\"")?;
         }
         Ok(())
+    }
+}
+
+/// Writes an errno as the kernel's `%pe` does: by name, if this kernel has the names.
+pub(crate) fn write_errno(f: &mut fmt::Formatter<'_>, errno: Error) -> fmt::Result {
+    use kernel::fmt::Write;
+
+    match errno.name() {
+        Some(name) => {
+            f.write_char('-')?;
+            write_c_chars(f, name.to_bytes())
+        }
+        None => write!(f, "{}", errno.to_errno()),
     }
 }
 
@@ -59,9 +75,14 @@ pub(crate) struct FlowStats {
     pub(crate) lastused: u64,
 }
 
-/// The name of a rule in a driver. It must not be used for two rules at a time.
+/// The name of a rule in a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cookie(pub(crate) usize);
+pub(crate) struct RuleName {
+    /// Must not be used for two rules of a driver at a time.
+    pub(crate) cookie: usize,
+    /// The same in all requests for a rule; what it means is up to the driver.
+    pub(crate) priority: i32,
+}
 
 /// A device whose driver takes rules, in a `struct flow_block` of its own.
 ///
@@ -80,7 +101,6 @@ pub(crate) struct BoundBlock {
     #[pin]
     block: Opaque<bindings::flow_block>,
     dev: ARef<NetDevice>,
-    priority: i32,
 }
 
 const TC_SETUP_FT: bindings::tc_setup_type = bindings::tc_setup_type_TC_SETUP_FT;
@@ -93,14 +113,11 @@ unsafe impl Send for BoundBlock {}
 unsafe impl Sync for BoundBlock {}
 
 impl BoundBlock {
-    /// Binds the driver of `dev` through `TC_SETUP_FT`. Rules will have `priority`.
+    /// Binds the driver of `dev` through `TC_SETUP_FT`. Most drivers refuse a second block.
     ///
     /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`.
-    pub(crate) fn bind(
-        dev: &NetDevice,
-        priority: i32,
-    ) -> Result<Pin<KBox<Self>>, DriverError> {
+    pub(crate) fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
         let errno = |errno| DriverError {
             errno,
             words: Words::NONE,
@@ -111,12 +128,11 @@ impl BoundBlock {
         }
 
         // INVARIANT: The block is initialised, and empty as long as no driver is bound.
-        let bound = KBox::pin_init(
+        let bound = Arc::pin_init(
             pin_init!(Self {
                 // SAFETY: The slot is valid for writes and pinned.
                 block <- Opaque::ffi_init(|slot| unsafe { bindings::shim_block_init(slot) }),
                 dev: dev.into(),
-                priority,
             }),
             GFP_KERNEL,
         )
@@ -134,6 +150,11 @@ impl BoundBlock {
         }
     }
 
+    /// Whether this is the block of `dev`.
+    pub(crate) fn is_for(&self, dev: &NetDevice) -> bool {
+        core::ptr::eq(&*self.dev, dev)
+    }
+
     /// The bound device.
     pub(crate) fn device(&self) -> &NetDevice {
         &self.dev
@@ -145,31 +166,31 @@ impl BoundBlock {
         unsafe { bindings::shim_block_is_empty(self.block.get()) }
     }
 
-    /// Has the driver install `rule` under the name `cookie`. Sleeps.
-    pub(crate) fn replace(&self, cookie: Cookie, rule: &FlowRule) -> Result<(), DriverError> {
+    /// Has the driver install `rule` under `name`. Sleeps.
+    pub(crate) fn replace(&self, name: RuleName, rule: &FlowRule) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_REPLACE,
-            cookie,
+            name,
             rule.as_raw(),
         )?;
         Ok(())
     }
 
-    /// Has the driver remove the rule `cookie`. Sleeps.
-    pub(crate) fn destroy(&self, cookie: Cookie) -> Result<(), DriverError> {
+    /// Has the driver remove the rule `name`. Sleeps.
+    pub(crate) fn destroy(&self, name: RuleName) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_DESTROY,
-            cookie,
+            name,
             core::ptr::null_mut(),
         )?;
         Ok(())
     }
 
-    /// Asks the driver what the rule `cookie` has done since the last time. Sleeps.
-    pub(crate) fn stats(&self, cookie: Cookie) -> Result<FlowStats, DriverError> {
+    /// Asks the driver what the rule `name` has done since the last time. Sleeps.
+    pub(crate) fn stats(&self, name: RuleName) -> Result<FlowStats, DriverError> {
         let stats = self.call(
             bindings::flow_cls_command_FLOW_CLS_STATS,
-            cookie,
+            name,
             core::ptr::null_mut(),
         )?;
 
@@ -183,7 +204,7 @@ impl BoundBlock {
     fn call(
         &self,
         command: bindings::flow_cls_command,
-        cookie: Cookie,
+        name: RuleName,
         rule: *mut bindings::flow_rule,
     ) -> Result<bindings::flow_stats, DriverError> {
         let mut cls: bindings::flow_cls_offload = pin_init::zeroed();
@@ -191,9 +212,9 @@ impl BoundBlock {
         // As C does it (nf_flow_offload_init()), the protocol is not in network byte order:
         // drivers compare it with nothing, but print it.
         cls.common.protocol = bindings::ETH_P_ALL as u16;
-        cls.common.prio = self.priority as u32;
+        cls.common.prio = name.priority as u32;
         cls.command = command;
-        cls.cookie = cookie.0;
+        cls.cookie = name.cookie;
         cls.rule = rule;
 
         let (result, words) = Extack::with(|extack| {

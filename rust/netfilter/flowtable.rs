@@ -40,8 +40,10 @@ use core::{
     ptr::addr_of, //
 };
 use kernel::{
+    container_of,
     error::{from_result, to_result},
     prelude::*,
+    sync::Arc,
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -96,11 +98,17 @@ impl Flowtable {
 ///
 /// All methods are called in process context and may sleep.
 pub(crate) trait Offload: Send + Sync + Sized + 'static {
+    /// What all tables of a [`Registration`] share.
+    type Context: Send + Sync;
+
     /// The devices that take rules for the table. Guarded by the table's `flow_block_lock`.
-    type Devices: Default + Send + Sync;
+    type Devices: Send + Sync;
 
     /// Makes the hardware side of a new table. Called with the namespace's `commit_mutex` held.
     fn new() -> impl PinInit<Self, Error>;
+
+    /// The devices of a new table: none.
+    fn devices(context: &Arc<Self::Context>) -> Self::Devices;
 
     /// A device joins the table. An error fails the user's request.
     ///
@@ -169,11 +177,14 @@ unsafe impl<T: Offload> Send for Shared<T> {}
 unsafe impl<T: Offload> Sync for Shared<T> {}
 
 impl<T: Offload> Shared<T> {
-    fn new(table: *mut bindings::nf_flowtable) -> impl PinInit<Self, Error> {
+    fn new<'a>(
+        table: *mut bindings::nf_flowtable,
+        context: &'a Arc<T::Context>,
+    ) -> impl PinInit<Self, Error> + use<'a, T> {
         try_pin_init!(Self {
             table,
             offload <- T::new(),
-            devices: UnsafeCell::new(T::Devices::default()),
+            devices: UnsafeCell::new(T::devices(context)),
         })
     }
 
@@ -226,7 +237,10 @@ impl<T: Offload> Adapter<T> {
                 return Ok(0);
             }
 
-            let result = KBox::pin_init(Shared::<T>::new(table), GFP_KERNEL).and_then(|shared| {
+            // SAFETY: nftables has set the type of the table, which is one of ours.
+            let context = unsafe { Type::<T>::context((*table).type_) };
+            let shared = KBox::pin_init(Shared::<T>::new(table, context), GFP_KERNEL);
+            let result = shared.and_then(|shared| {
                 let data = shared.into_foreign();
                 // SAFETY: The table is initialised and nobody else uses it yet.
                 to_result(unsafe {
@@ -355,7 +369,8 @@ impl<T: Offload> Adapter<T> {
         })
     }
 
-    fn flowtable_type(
+    fn new_type(
+        context: &Arc<T::Context>,
         module: &'static ThisModule,
         family: u32,
         hook: unsafe extern "C" fn(
@@ -363,17 +378,36 @@ impl<T: Offload> Adapter<T> {
             *mut bindings::sk_buff,
             *const bindings::nf_hook_state,
         ) -> c_uint,
-    ) -> Opaque<bindings::nf_flowtable_type> {
-        Opaque::new(bindings::nf_flowtable_type {
-            family: family as c_int,
-            init: Some(Self::init),
-            setup: Some(Self::setup),
-            action: Some(Self::action),
-            free: Some(Self::free),
-            hook: Some(hook),
-            owner: module.as_ptr(),
-            ..pin_init::zeroed()
-        })
+    ) -> Type<T> {
+        Type {
+            raw: Opaque::new(bindings::nf_flowtable_type {
+                family: family as c_int,
+                init: Some(Self::init),
+                setup: Some(Self::setup),
+                action: Some(Self::action),
+                free: Some(Self::free),
+                hook: Some(hook),
+                owner: module.as_ptr(),
+                ..pin_init::zeroed()
+            }),
+            context: context.clone(),
+        }
+    }
+}
+
+/// A flowtable type and what its tables share.
+struct Type<T: Offload> {
+    raw: Opaque<bindings::nf_flowtable_type>,
+    context: Arc<T::Context>,
+}
+
+impl<T: Offload> Type<T> {
+    /// # Safety
+    ///
+    /// `raw` must be the member of a `Type<T>` that is not dropped during `'a`.
+    unsafe fn context<'a>(raw: *const bindings::nf_flowtable_type) -> &'a Arc<T::Context> {
+        // SAFETY: By the function's requirements; `Opaque` is transparent.
+        unsafe { &(*container_of!(Opaque::cast_from(raw), Self, raw)).context }
     }
 }
 
@@ -385,8 +419,7 @@ impl<T: Offload> Adapter<T> {
 ///
 /// All of `types` are registered.
 pub(crate) struct Registration<T: Offload> {
-    types: KBox<[Opaque<bindings::nf_flowtable_type>; 3]>,
-    _offload: PhantomData<T>,
+    types: KBox<[Type<T>; 3]>,
 }
 
 // SAFETY: The types may be unregistered from any thread.
@@ -398,34 +431,33 @@ unsafe impl<T: Offload> Sync for Registration<T> {}
 impl<T: Offload> Registration<T> {
     /// Registers the types. nftables takes the first type of a family that it finds, so no other
     /// module may have registered any before. Sleeps.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+    pub(crate) fn new(module: &'static ThisModule, context: Arc<T::Context>) -> Result<Self> {
         let types = KBox::new(
             [
-                Adapter::<T>::flowtable_type(
+                Adapter::<T>::new_type(
+                    &context,
                     module,
                     bindings::NFPROTO_IPV4,
                     bindings::nf_flow_offload_ip_hook,
                 ),
-                Adapter::<T>::flowtable_type(
+                Adapter::<T>::new_type(
+                    &context,
                     module,
                     bindings::NFPROTO_IPV6,
                     bindings::nf_flow_offload_ipv6_hook,
                 ),
-                Adapter::<T>::flowtable_type(module, bindings::NFPROTO_INET, hook::inet_hook),
+                Adapter::<T>::new_type(&context, module, bindings::NFPROTO_INET, hook::inet_hook),
             ],
             GFP_KERNEL,
         )?;
 
         for type_ in types.iter() {
             // SAFETY: The type is complete and stays in place until it is unregistered.
-            unsafe { bindings::nft_register_flowtable_type(type_.get()) };
+            unsafe { bindings::nft_register_flowtable_type(type_.raw.get()) };
         }
 
         // INVARIANT: Registered just now.
-        Ok(Self {
-            types,
-            _offload: PhantomData,
-        })
+        Ok(Self { types })
     }
 }
 
@@ -433,7 +465,7 @@ impl<T: Offload> Drop for Registration<T> {
     fn drop(&mut self) {
         for type_ in self.types.iter() {
             // SAFETY: By the type invariant.
-            unsafe { bindings::nft_unregister_flowtable_type(type_.get()) };
+            unsafe { bindings::nft_unregister_flowtable_type(type_.raw.get()) };
         }
 
         // nftables looks types up under RCU and is not waited for.

@@ -3,23 +3,25 @@
 //! What this module decides: which flows are in hardware, as what rules, and why not.
 //!
 //! ```text
-//! C worker ─▶ table ─▶ translate ─▶ (FlowRule) ─▶ devices ─▶ driver
-//!               │
-//!               └─▶ record: what is installed where, and the last refusal
+//! C worker ─▶ table ─▶ rules ─▶ translate ─▶ (FlowRule) ─▶ devices ─▶ driver
+//!               │         └────▶ record: what is installed where, and the last refusal
+//!               └──────────────▶ refusal: why not, in words
 //! ```
 //!
 //! # Lock order
 //!
-//! `commit_mutex` (nftables), the flowtable's `flow_block_lock`, [`record::Record`]'s state,
-//! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are called with the first
-//! three held. All but the last may sleep; nothing here runs on the packet path.
+//! `commit_mutex` (nftables), the flowtable's `flow_block_lock`, [`devices::Registry`],
+//! [`record::Record`]'s state, [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
+//! bound with the first three held, and get requests with `flow_block_lock` and the record's state
+//! held. All but the last may sleep; nothing here runs on the packet path.
 
 #![forbid(unsafe_code)]
 
 mod aging;
-mod devices;
+pub(crate) mod devices;
 mod index;
 mod record;
 mod refusal;
+mod rules;
 pub(crate) mod table;
 mod translate;

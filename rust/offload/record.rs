@@ -3,7 +3,7 @@
 //! What is known of a flow: where its rules are, and why it has none.
 
 use crate::{
-    net::flow_block::Cookie,
+    net::flow_block::RuleName,
     netfilter::{
         conntrack::Conntrack,
         flow::Direction, //
@@ -59,10 +59,13 @@ impl Record {
         &self.state
     }
 
-    /// The name of a direction's rule. Unlike C's cookie, the address of the tuple, it is never
-    /// used again for another flow.
-    pub(super) fn cookie(&self, dir: Direction) -> Cookie {
-        Cookie((self.id << 1) as usize | dir as usize)
+    /// The name of a direction's rule in a table of this priority. Unlike C's cookie, the address
+    /// of the tuple, it is never used again for another flow.
+    pub(super) fn rule_name(&self, dir: Direction, priority: i32) -> RuleName {
+        RuleName {
+            cookie: (self.id << 1) as usize | dir as usize,
+            priority,
+        }
     }
 }
 

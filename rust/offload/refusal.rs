@@ -5,7 +5,7 @@
 use crate::{
     net::{
         eopnotsupp,
-        flow_block::DriverError,
+        flow_block::{write_errno, DriverError},
         namespace::Net, //
     },
     netfilter::flow::{Direction, Flow, Tuple},
@@ -81,7 +81,7 @@ impl fmt::Display for Words<'_> {
             },
             Cause::Prepare(errno) => {
                 f.write_str("the rule could not be prepared: ")?;
-                fmt::Debug::fmt(&errno, f)
+                write_errno(f, errno)
             }
             Cause::Driver(error) => {
                 f.write_str("the driver refused the rule: ")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hardware side of a flowtable.
+//! The hardware side of a flowtable: which flows get rules, and when.
 //!
 //! C offers the two directions of a flow one after the other, in one go. The original direction is
 //! held back, and with the reply direction both are installed or neither, unless the parameter
@@ -10,21 +10,19 @@ use crate::{
     module_parameters,
     net::{
         device::NetDevice,
-        flow_block::{DriverError, FlowStats},
-        flow_rule::FlowRule,
-        namespace::Net, //
+        flow_block::FlowStats, //
     },
     netfilter::{
-        flow::{Direction, Flow, FlowOffload},
+        flow::{Direction, FlowOffload},
         flowtable::{Flowtable, Offload}, //
     },
     offload::{
         aging,
-        devices::Devices,
+        devices::{Devices, Registry},
         index::Index,
-        record::{Installed, Record, State},
+        record::Record,
         refusal::{Cause, Refusal, Reporter},
-        translate::translate, //
+        rules::{Lost, Rules}, //
     },
     time::jiffies64,
 };
@@ -46,13 +44,18 @@ pub(crate) struct Table {
     reporter: Reporter,
 }
 
-/// Both or one of a flow's directions.
+/// The directions that C asks for.
 fn directions(flow: &FlowOffload) -> &'static [Direction] {
     if flow.is_bidirectional() {
         &Direction::BOTH
     } else {
         &[Direction::Original]
     }
+}
+
+/// Whether one direction may be in hardware without the other.
+fn keeps_partial() -> bool {
+    *module_parameters::partial.value() != 0
 }
 
 impl Table {
@@ -74,108 +77,52 @@ impl Table {
         Ok(record)
     }
 
-    /// Installs what is missing of `flow`, in the order of `directions`. On an error, what was
-    /// installed stays.
-    fn install(
-        &self,
-        net: &Net,
-        devices: &Devices,
-        record: &Arc<Record>,
-        state: &mut State,
-        flow: &Flow,
-        directions: &[Direction],
-    ) -> Result<(), Refusal> {
+    /// Installs what is missing of `flow`.
+    fn install(&self, table: &Flowtable, rules: &mut Rules<'_>, flow: &FlowOffload) -> Result {
+        let now = jiffies64();
+        let described = flow.describe(table.net());
         let mut result = Ok(());
 
-        for &dir in directions {
-            if state.rule(dir).is_some() {
+        for &dir in directions(flow) {
+            if rules.state.rule(dir).is_some() {
                 continue;
             }
-            if let Err(cause) = self.install_direction(net, devices, record, state, flow, dir) {
+            let installed = match &described {
+                Some(flow) => rules.install(flow, dir),
+                None => Err(Cause::NotIp),
+            };
+            if let Err(cause) = installed {
                 result = Err(Refusal { dir, cause });
                 if !keeps_partial() {
+                    rules.withdraw();
                     break;
                 }
             }
         }
-        result
-    }
 
-    fn install_direction(
-        &self,
-        net: &Net,
-        devices: &Devices,
-        record: &Arc<Record>,
-        state: &mut State,
-        flow: &Flow,
-        dir: Direction,
-    ) -> Result<(), Cause> {
-        let rule = translate(flow, dir).map_err(Cause::Unsupported)?;
-        let ingress = rule.matches.ingress;
-        let device = devices.get(ingress).ok_or(Cause::NotBound(ingress))?;
-        let rule = FlowRule::new(&rule, net).map_err(Cause::Prepare)?;
-        let installed = Installed {
-            ingress,
-            egress: rule.egress().ifindex(),
+        let Err(refusal) = result else {
+            rules.state.refusal = None;
+            rules.state.backoff.reset();
+            return Ok(());
         };
+        self.reporter
+            .refused(now, table.net(), described.as_ref(), &refusal);
+        rules
+            .state
+            .backoff
+            .refused(now, msecs_to_jiffies(1000) as u64);
+        rules.state.refusal = Some(KBox::new(refusal, GFP_KERNEL)?);
 
-        // In the index first, for that may fail, and taking a rule back may not.
-        let result = self
-            .index
-            .insert(installed, record)
-            .map_err(Cause::Prepare)
-            .and_then(|()| {
-                device
-                    .replace(record.cookie(dir), &rule)
-                    .map_err(Cause::Driver)
-            });
-        match result {
-            Ok(()) => *state.rule(dir) = Some(installed),
-            Err(_) => self.index.remove(installed, record, state),
+        if rules.state.is_empty() {
+            Err(refusal.errno())
+        } else {
+            Ok(())
         }
-        result
     }
-
-    /// Takes all rules of a flow out of hardware. With `counter`, what they did since the last
-    /// poll goes to conntrack, which C never does.
-    fn withdraw(&self, table: &Flowtable, devices: &Devices, record: &Record, state: &mut State) {
-        for dir in Direction::BOTH {
-            let Some(installed) = state.rule(dir).take() else {
-                continue;
-            };
-
-            // A device leaves only after its rules have, so it is there.
-            if let Some(device) = devices.get(installed.ingress) {
-                let cookie = record.cookie(dir);
-
-                if table.has_counter() {
-                    if let Ok(stats) = device.stats(cookie) {
-                        record
-                            .conntrack()
-                            .account(dir, stats.packets, stats.bytes);
-                    }
-                }
-                if let Err(error) = device.destroy(cookie) {
-                    pr_warn!(
-                        "{}: the driver did not remove a rule ({} direction): {}\n",
-                        device.device().name(),
-                        dir,
-                        error
-                    );
-                }
-            }
-            self.index.remove(installed, record, state);
-        }
-        record.conntrack().clear_hw_offload();
-    }
-}
-
-/// Whether one direction may be in hardware without the other.
-fn keeps_partial() -> bool {
-    *module_parameters::partial.value() != 0
 }
 
 impl Offload for Table {
+    type Context = Registry;
     type Devices = Devices;
 
     fn new() -> impl PinInit<Self, Error> {
@@ -186,8 +133,12 @@ impl Offload for Table {
         })
     }
 
-    fn bind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) -> Result {
-        devices.bind(dev, table.priority()).map_err(|error| {
+    fn devices(registry: &Arc<Registry>) -> Devices {
+        Devices::new(registry.clone())
+    }
+
+    fn bind(&self, _table: &Flowtable, devices: &mut Devices, dev: &NetDevice) -> Result {
+        devices.bind(dev).map_err(|error| {
             pr_warn!(
                 "{}: cannot offload, so the flowtable is refused: {}. Take the device or \"flags \
                  offload\" out of the flowtable\n",
@@ -200,8 +151,7 @@ impl Offload for Table {
 
     fn unbind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) {
         while let Some(record) = self.index.first(dev.ifindex()) {
-            let mut state = record.state().lock();
-            self.withdraw(table, devices, &record, &mut state);
+            Rules::new(table, devices, &self.index, &record).withdraw();
         }
         devices.unbind(dev);
     }
@@ -223,51 +173,24 @@ impl Offload for Table {
         }
 
         let record = self.record_or_new(flow)?;
-        let mut state = record.state().lock();
-        let now = jiffies64();
+        let mut rules = Rules::new(table, devices, &self.index, &record);
 
-        if directions.iter().all(|&dir| state.rule(dir).is_some()) {
+        if !rules.state.is_empty() {
+            rules.verify();
+        }
+        if directions
+            .iter()
+            .all(|&dir| rules.state.rule(dir).is_some())
+        {
             return Ok(());
         }
-        if !state.backoff.is_over(now) {
-            return match &state.refusal {
-                Some(refusal) if state.is_empty() => Err(refusal.errno()),
+        if !rules.state.backoff.is_over(jiffies64()) {
+            return match &rules.state.refusal {
+                Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
                 _ => Ok(()),
             };
         }
-
-        let described = flow.describe(table.net());
-        let result = match &described {
-            Some(flow) => {
-                self.install(table.net(), devices, &record, &mut state, flow, directions)
-            }
-            None => Err(Refusal {
-                dir,
-                cause: Cause::NotIp,
-            }),
-        };
-
-        match result {
-            Ok(()) => {
-                state.refusal = None;
-                state.backoff.reset();
-                Ok(())
-            }
-            Err(refusal) => {
-                if !keeps_partial() {
-                    self.withdraw(table, devices, &record, &mut state);
-                }
-                state.backoff.refused(now, msecs_to_jiffies(1000) as u64);
-                state.refusal = Some(KBox::new(refusal, GFP_KERNEL)?);
-                self.reporter
-                    .refused(now, table.net(), described.as_ref(), &refusal);
-                if state.is_empty() {
-                    Err(refusal.errno())
-                } else {
-                    Ok(())
-                }
-            }
-        }
+        self.install(table, &mut rules, flow)
     }
 
     fn destroy(&self, table: &Flowtable, devices: &Devices, flow: &FlowOffload, dir: Direction) {
@@ -278,8 +201,7 @@ impl Offload for Table {
         let record = self.flows.lock().remove(flow.key());
 
         if let Some(record) = record {
-            let mut state = record.state().lock();
-            self.withdraw(table, devices, &record, &mut state);
+            Rules::new(table, devices, &self.index, &record).withdraw();
         }
     }
 
@@ -294,26 +216,13 @@ impl Offload for Table {
         let mut hit = 0;
 
         if let Some(record) = self.record(flow) {
-            let mut state = record.state().lock();
-            let device = state
-                .rule(dir)
-                .and_then(|installed| devices.get(installed.ingress));
-
-            match device.map(|device| device.stats(record.cookie(dir))) {
-                Some(Ok(new)) => {
-                    stats = new;
-                    state.hit = state.hit.max(new.lastused);
-                }
-                // The hardware has lost the rule. C offers the flow again when the host sees it.
-                Some(Err(DriverError { errno, .. })) if errno == ENOENT => {
-                    if let Some(lost) = state.rule(dir).take() {
-                        self.index.remove(lost, &record, &state);
-                    }
-                    self.withdraw(table, devices, &record, &mut state);
-                }
-                _ => {}
+            let mut rules = Rules::new(table, devices, &self.index, &record);
+            match rules.poll(dir) {
+                Ok(new) => stats = new,
+                // C offers the flow again as soon as the host sees it.
+                Err(Lost) => rules.withdraw_from(true),
             }
-            hit = state.hit;
+            hit = rules.state.hit;
         }
 
         FlowStats {
