@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The door for people. What the kernel's build system reads is Kbuild.
+
+SHELL := bash
+
+KDIR ?=
+MACHINES := uml debug stock
+
+# `make check M=uml T=GLOB`
+M ?= $(MACHINES)
+T ?= *
+comma := ,
+machines := $(subst $(comma), ,$(M))
+
+# M is Kbuild's word too: it must not reach the kernel's make by itself.
+MAKEOVERRIDES :=
+unexport M T
+
+.PHONY: all
+all: ## nft_offload.ko for the running kernel, or for the one in KDIR=DIR
+	@scripts/module $(KDIR)
+
+.PHONY: install uninstall
+install: ## the module, a modprobe.d file that keeps the C module away, depmod
+	@scripts/install install $(KDIR)
+
+uninstall: ## takes them away again
+	@scripts/install uninstall $(KDIR)
+
+.PHONY: setup
+setup: ## build root, kernel source and the kernels of all three machines
+	@scripts/setup
+
+.PHONY: demo
+demo: ## real connections through NAT in the emulated NIC, on the stock kernel
+	@scripts/setup root source stock
+	@$(MAKE) --no-print-directory module-stock
+	@scripts/demo
+
+.PHONY: check
+check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
+	@scripts/setup root source $(machines)
+	@$(MAKE) --no-print-directory $(addprefix module-,$(machines))
+	@T='$(T)' M='$(M)' scripts/check
+
+.PHONY: shell
+shell: ## a machine with NIC, namespaces and module, ready to play with
+	@$(MAKE) --no-print-directory module-uml
+	@scripts/shell
+
+# The module and the emulated NIC for one of the machines, in build/<machine>.
+.PHONY: $(addprefix module-,$(MACHINES))
+$(addprefix module-,$(MACHINES)): module-%:
+	@scripts/build-for --machine $* -- scripts/kbuild $*
+
+.PHONY: fmt clippy doc rust-analyzer
+fmt: ## formats the Rust code as the kernel does
+	@scripts/build-for -- scripts/rust fmt
+
+clippy: ## the linter, with the kernel's own settings
+	@scripts/build-for -- scripts/rust clippy
+
+doc: ## rustdoc of the module, in build/doc
+	@scripts/build-for -- scripts/rust doc
+
+rust-analyzer: ## rust-project.json for editors
+	@. scripts/lib.sh; scripts/build-for -- env HOST_TOP="$$TOP" HOST_CACHE="$$CACHE" \
+		HOST_ROOT="$$(root_dir)" scripts/rust rust-analyzer
+
+.PHONY: clean distclean
+clean: ## removes build/
+	rm -rf build rust-project.json
+
+distclean: clean ## removes the cache of build root and kernels as well
+	@scripts/setup --remove
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

@@ -1,0 +1,31 @@
+# shellcheck shell=bash disable=SC2034
+# SPDX-License-Identifier: GPL-2.0
+#
+# The one place for what may differ from house to house. Each can be set in the
+# environment instead.
+
+# The Debian release of the build root; the kernel comes from its backports.
+SUITE=${NFT_OFFLOAD_SUITE:-trixie}
+
+# The kernel: its series, and the exact package version if it must be a certain
+# one (empty: the newest in the archive when `scripts/setup` first looks).
+KERNEL_SERIES=${NFT_OFFLOAD_KERNEL_SERIES:-7.2}
+KERNEL_VERSION=${NFT_OFFLOAD_KERNEL_VERSION:-}
+
+# KASAN with Rust needs clang; libclang is also what bindgen parses with.
+LLVM_VERSION=${NFT_OFFLOAD_LLVM:-19}
+
+# Everything that is slow to make, shared by all checkouts of this user.
+CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kmod-nft-offload}
+
+TOOLCHAIN_PACKAGES="
+	gcc make flex bison bc libelf-dev libssl-dev dwarves kmod cpio rsync xz-utils zstd
+	rustc rust-src rustfmt rust-clippy rust-doc cargo bindgen
+	clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev
+	shellcheck perl python3 git"
+
+GUEST_PACKAGES="
+	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3
+	iputils-ping netcat-openbsd python3-scapy python3-matplotlib jq procps psmisc util-linux
+	udev dbus systemd-sysv strace gdb-minimal less
+	virtme-ng qemu-system-x86 busybox-static"

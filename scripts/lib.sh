@@ -1,0 +1,190 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the scripts share. Source it; it sets TOP, the checkout, and reads config.sh.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/config.sh
+source "$TOP/scripts/config.sh"
+
+MACHINES="uml debug stock"
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s\n' "$*" >&2; }
+
+# One line that says what to do, then the end.
+die() {
+	printf 'error: %s\n' "$*" >&2
+	exit 1
+}
+
+# Ten digits that change when the input does.
+digest() { sha256sum | cut -c1-10; }
+
+# lock NAME: held until this shell ends. Two runs at once wait for each other.
+lock() {
+	mkdir -p "$CACHE/locks"
+	exec {LOCK_FD}>"$CACHE/locks/$1"
+	flock --nonblock "$LOCK_FD" && return
+	say "another run is working on $1; waiting for it"
+	flock "$LOCK_FD"
+}
+
+# --- Where things are. The key names the inputs, so that an unchanged input finds
+# --- its result, and a changed one never meets an old result.
+
+root_key() {
+	# shellcheck disable=SC2086
+	echo "root-1 $SUITE" $TOOLCHAIN_PACKAGES $GUEST_PACKAGES | digest
+}
+
+# The build root, as the caller sees it.
+root_dir() {
+	if [ -e /etc/nft-offload-toolchain ]; then
+		echo /
+	else
+		echo "$CACHE/root-$(root_key)"
+	fi
+}
+
+# The package version of the kernel, as setup resolved it for this suite and series.
+kernel_version() {
+	if [ -n "$KERNEL_VERSION" ]; then
+		echo "$KERNEL_VERSION"
+	else
+		cat "$CACHE/kernels/version-$SUITE-$KERNEL_SERIES" 2>/dev/null ||
+			die "the kernel version is not known yet: run scripts/setup source"
+	fi
+}
+
+# The kernel's source, inside the root.
+kernel_source() { echo "/kernels/source-$(kernel_version)"; }
+
+# What the configuration of MACHINE is made of, in order.
+kernel_fragments() {
+	case $1 in
+	uml) echo "$TOP"/scripts/kernel/{common,uml}.config ;;
+	debug) echo "$TOP"/scripts/kernel/{common,debug}.config ;;
+	stock) ;;
+	*) die "no machine is called '$1'; there are: $MACHINES" ;;
+	esac
+}
+
+# Variables that each make against MACHINE's kernel needs.
+kernel_makevars() {
+	case $1 in
+	uml)
+		# Modules are loaded far from the kernel's text and linked without a GOT:
+		# without these two, "Unknown rela relocation: 9".
+		echo "ARCH=um"
+		echo "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large"
+		;;
+	debug) echo "LLVM=-$LLVM_VERSION" ;;
+	stock) ;;
+	esac
+}
+
+kernel_key() {
+	local fragments
+	fragments=$(kernel_fragments "$1") || exit
+	# The compilers are part of the key: Rust metadata fits one rustc only.
+	# shellcheck disable=SC2086
+	{
+		echo "kernel-1 $1 $(kernel_version)"
+		kernel_makevars "$1"
+		cat "$(root_dir)/etc/nft-offload-toolchain" $fragments
+	} | digest
+}
+
+# kdir MACHINE: its kernel build directory, inside the root.
+kdir() { echo "/kernels/kernel-$(kernel_version)-$1-$(kernel_key "$1")"; }
+
+# host_path /kernels/…: the same, as the caller sees it (in the root, CACHE is /).
+host_path() { echo "$CACHE$1"; }
+
+# krelease MACHINE: what `uname -r` says on it.
+krelease() { cat "$(host_path "$(kdir "$1")")/include/config/kernel.release"; }
+
+# image MACHINE: what boots, inside the root.
+image() {
+	case $1 in
+	uml) echo "$(kdir uml)/linux" ;;
+	debug) echo "$(kdir debug)/arch/x86/boot/bzImage" ;;
+	stock) echo "/boot/vmlinuz-$(krelease stock)" ;;
+	*) die "no machine is called '$1'; there are: $MACHINES" ;;
+	esac
+}
+
+# ready WHAT: is that step of setup done, for the inputs as they are now?
+ready() {
+	case $1 in
+	root) [ -d "$(root_dir)" ] ;;
+	source)
+		ready root && [ -d "$(host_path "$(kernel_source)")" ] &&
+			[ -d "$(host_path "/kernels/packages-$(kernel_version)")" ]
+		;;
+	uml | debug)
+		[ -e "$(host_path "$(kdir "$1")")/.complete" ] &&
+			[ -L "$(root_dir)/usr/lib/modules/$(krelease "$1")" ]
+		;;
+	stock)
+		[ -e "$(host_path "$(kdir stock)")/.complete" ] &&
+			[ -e "$(root_dir)$(image stock)" ]
+		;;
+	esac 2>/dev/null
+}
+
+# in_root ROOT SHARE COMMAND…: becomes COMMAND inside ROOT. All its mounts and processes
+# live in namespaces of their own, so nothing is left behind, whatever ends it. The
+# mount points are fixed: build paths do not depend on the host. With IN_ROOT_FOLLOWS set
+# it also ends when the caller does.
+in_root() {
+	local root=$1 share=$2
+	shift 2
+	local keep=() name
+	for name in TERM http_proxy https_proxy no_proxy ${!NFT_OFFLOAD_@}; do
+		[ -z "${!name+set}" ] || keep+=("$name=${!name}")
+	done
+	# Three shells: one makes the mounts; the second stays outside the process
+	# namespace, where signals reach it, and takes everything inside with it when it
+	# dies; the third is process 1 in there, which ^C must not pass by.
+	# shellcheck disable=SC2016
+	exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		HOME=/root LANG=C.UTF-8 KBUILD_BUILD_USER=nft-offload \
+		KBUILD_BUILD_HOST=nft-offload "${keep[@]}" NFT_OFFLOAD_CACHE=/ \
+		${IN_ROOT_FOLLOWS:+setpriv --pdeathsig KILL --} \
+		unshare --mount -- bash -euc '
+			root=$1 top=$2 cache=$3 share=$4
+			shift 4
+			mount --rbind /sys "$root/sys"
+			mount --rbind /dev "$root/dev"
+			mkdir -p /dev/shm "$cache/kernels"
+			mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+			mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+			mount -t tmpfs -o mode=755 tmpfs "$root/run"
+			mount --bind "$top" "$root/src"
+			mount --bind "$cache/kernels" "$root/kernels"
+			dir=/src
+			if [ -n "$share" ]; then
+				mount --bind "$share" "$root/share"
+				dir=/share
+			fi
+			exec unshare --pid -- bash -c "
+				setpriv --pdeathsig KILL -- bash -c \"\$0\" \"\$@\"
+				exit \$?
+			" "
+				trap \"exit 130\" INT
+				mount -t proc proc \"\$0/proc\" || exit
+				chroot \"\$0\" env --chdir=\"\$1\" -- \"\${@:2}\"
+				exit \$?
+			" "$root" "$dir" "$@"
+		' in_root "$root" "$TOP" "$CACHE" "$share" "$@"
+}
+
+# in_build_root SHARE COMMAND…: the same in the build root that setup made.
+in_build_root() {
+	[ ! -e /etc/nft-offload-toolchain ] || die "this is the build root already"
+	[ "$(id -u)" = 0 ] || die "only root can enter the build root; without root: make KDIR=DIR"
+	ready root || die "there is no build root yet: run scripts/setup root"
+	in_root "$(root_dir)" "$@"
+}

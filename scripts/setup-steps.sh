@@ -1,0 +1,293 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The steps of scripts/setup: each makes one thing under $CACHE. Root and source are made
+# in a working directory and renamed when complete. A kernel knows its own path, so it is
+# built in place, goes on where it was interrupted, and is marked when complete.
+
+# Objects that a build compiles, only to say how far it is.
+declare -A EXPECTED=([uml]=1180 [debug]=1700 [stock]=120)
+
+check_host() {
+	local hint="build on this machine with: make KDIR=DIR (see README.md)"
+	[ ! -e /etc/nft-offload-toolchain ] ||
+		die "scripts/setup runs on the host, not in the build root"
+	[ "$(uname -m)" = x86_64 ] || die "the build root is for x86_64 hosts; $hint"
+	[ -e /etc/debian_version ] || die "this is no Debian; $hint"
+	[ "$(id -u)" = 0 ] || die "the build root needs root; $hint"
+	unshare --mount --pid true 2>/dev/null ||
+		die "this machine does not let root make namespaces (a container without privileges?); $hint"
+}
+
+title() {
+	case $1 in
+	root) echo "build root, Debian $SUITE" ;;
+	source) echo "kernel source $KERNEL_SERIES" ;;
+	uml) echo "uml kernel $(kernel_version)" ;;
+	debug) echo "debug kernel $(kernel_version)" ;;
+	stock) echo "stock kernel $(kernel_version)" ;;
+	esac
+}
+
+run_step() {
+	local what=$1 start=$SECONDS
+	if ready "$what"; then
+		say "$HEAD $(title "$what"): kept"
+		return
+	fi
+	lock "$what"
+	if ready "$what"; then # made by the run that we waited for
+		say "$HEAD $(title "$what"): kept"
+	else
+		say "$HEAD $(title "$what") …"
+		mkdir -p "$CACHE/logs" "$CACHE/work" "$CACHE/kernels"
+		LOG=$CACHE/logs/$what.log
+		: >"$LOG"
+		case $what in
+		root) make_root ;;
+		source) make_source ;;
+		uml | debug) make_kernel "$what" ;;
+		stock) make_stock ;;
+		esac
+		say "$HEAD $(title "$what"): done in $((SECONDS - start)) s"
+	fi
+	exec {LOCK_FD}>&-
+}
+
+# scratch NAME: an empty working directory in the cache; an interrupted run leaves one.
+scratch() {
+	rm -rf --one-file-system "${CACHE:?}/work/$1"
+	mkdir -p "$CACHE/work/$1"
+	echo "$CACHE/work/$1"
+}
+
+# logged WHAT COMMAND…: COMMAND with its output in the log, and now and then a line about
+# how far it is. Its end is our end, and ours is its.
+logged() {
+	local what=$1 pid tick=0 start=$SECONDS
+	shift
+	(
+		exec {LOCK_FD}>&-
+		export IN_ROOT_FOLLOWS=1
+		"$@"
+	) </dev/null >>"$LOG" 2>&1 &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.5
+		tick=$((tick + 1))
+		[ $((tick % 40)) -ne 0 ] || say "      $what: $((SECONDS - start)) s$(progress)"
+	done
+	wait "$pid" && return
+	warn "$(tail -n 15 "$LOG")"
+	die "$what failed; the log is $LOG; run the command again to go on"
+}
+
+progress() {
+	local n
+	n=$(grep -cE '^  (CC|RUSTC|AS|HOSTCC)\b' "$LOG") || return 0
+	echo ", $n of about ${EXPECTED[${LOG_OF:-uml}]:-?} files compiled"
+}
+
+# --- the build root
+
+# apt settings of this host that concern how it reaches the archive.
+host_apt_conf() {
+	apt-config dump |
+		grep -E '^Acquire::(https?::(Proxy|Timeout|Verify-[A-Za-z]*|CaInfo)|Force|Retries)' |
+		grep -vi 'detect' || true
+	echo 'Acquire::Retries "3";'
+}
+
+# The archive that this host uses, if it is Debian's; empty otherwise.
+host_mirror() {
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+		awk '$3 == "main" && $1 ~ "^https?://" &&
+			$2 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable|oldstable)$/ {
+			print $1; exit }'
+}
+
+need_bootstrap() {
+	! command -v mmdebstrap >/dev/null || return 0
+	say "      installing mmdebstrap on this host"
+	{ apt-get update && apt-get install -y --no-install-recommends mmdebstrap; } \
+		>>"$LOG" 2>&1 || die "mmdebstrap cannot be installed: see $LOG, install it by hand"
+}
+
+make_root() {
+	local root mirror conf
+	need_bootstrap
+	root=$(scratch root)
+	conf=$CACHE/work/apt.conf
+	host_apt_conf >"$conf"
+	mirror=$(host_mirror)
+	logged "bootstrap" setpriv --pdeathsig TERM -- mmdebstrap --variant=apt --include=ca-certificates \
+		--aptopt="$conf" --dpkgopt=force-unsafe-io "$SUITE" "$root" ${mirror:+"$mirror"}
+
+	# mmdebstrap wrote the archive it used, ours or its own default.
+	mirror=$(awk '$1 == "deb" { sub(/^deb (\[[^]]*\] )?/, ""); print $1; exit }' \
+		"$root/etc/apt/sources.list")
+	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-updates" \
+		"$mirror" "$SUITE-backports" >"$root/etc/apt/sources.list"
+	cp "$conf" "$root/etc/apt/apt.conf.d/80host"
+	echo 'APT::Install-Recommends "false";' >"$root/etc/apt/apt.conf.d/80lean"
+	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+	chmod +x "$root/usr/sbin/policy-rc.d"
+	# What this host trusts beyond Debian's list, for an https mirror.
+	if [ -e /etc/ssl/certs/ca-certificates.crt ]; then
+		cat /etc/ssl/certs/ca-certificates.crt >>"$root/etc/ssl/certs/ca-certificates.crt"
+	fi
+	mkdir -p "$root"/{src,kernels,share}
+	host_resolv "$root"
+
+	# shellcheck disable=SC2016,SC2086
+	logged "packages" in_root "$root" "" env DEBIAN_FRONTEND=noninteractive sh -euc '
+		apt-get -q update
+		apt-get -qy install "$@"
+		apt-get clean
+	' sh $TOOLCHAIN_PACKAGES $GUEST_PACKAGES
+	logged "toolchain" in_root "$root" "" sh -euc '
+		{ rustc -V; bindgen -V; gcc --version | head -n 1
+		  clang-'"$LLVM_VERSION"' --version | head -n 1; ld -v; } >/etc/nft-offload-toolchain.new
+		mv /etc/nft-offload-toolchain.new /etc/nft-offload-toolchain'
+	mv "$root" "$(root_dir)"
+}
+
+# The root may outlive a change of the host's network.
+host_resolv() {
+	[ ! -e /etc/resolv.conf ] || cp --dereference /etc/resolv.conf "$1/etc/resolv.conf"
+}
+
+# --- the kernel's source, and the packages of the stock kernel
+
+# Prints "source-version kernel-release" of what the archive has, or of KERNEL_VERSION.
+resolve_kernel() {
+	# shellcheck disable=SC2016
+	in_root "$(root_dir)" "" bash -euc '
+		apt-get -q update >&2
+		for version in ${2:-$(apt-cache madison "linux-source-$1" | cut -d"|" -f2)}; do
+			# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
+			image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-amd64\$" |
+				cut -d" " -f1 | tail -n 1)
+			[ -z "$image" ] || ! apt-cache show "$image=$version" >/dev/null || {
+				echo "$version ${image#linux-image-}"
+				exit
+			}
+		done' sh "$KERNEL_SERIES" "$KERNEL_VERSION"
+}
+
+make_source() {
+	local work resolved version release dir
+	host_resolv "$(root_dir)"
+	resolved=$( (resolve_kernel) 2>>"$LOG") ||
+		die "the package archive cannot be reached (see $LOG); try again when it can"
+	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another with NFT_OFFLOAD_KERNEL_SERIES or NFT_OFFLOAD_KERNEL_VERSION"
+	read -r version release <<<"$resolved"
+	work=$(scratch source)
+	dir=$CACHE/kernels/source-$version
+	if [ ! -d "$dir" ]; then
+		# shellcheck disable=SC2016
+		logged "source" in_root "$(root_dir)" "$work" bash -euc '
+			apt-get -q download "$1"
+			mkdir source
+			dpkg-deb --fsys-tarfile linux-source-*.deb |
+				tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
+				xz -dcT0 | tar -x --strip-components=1 -C source
+		' sh "linux-source-$KERNEL_SERIES=$version"
+		mv "$work/source" "$dir"
+	fi
+
+	# The stock kernel comes along, though only its own step needs it: it leaves the
+	# archive together with the source. Its image package may be split into several.
+	dir=$CACHE/kernels/packages-$version
+	if [ ! -d "$dir" ]; then
+		# shellcheck disable=SC2016
+		logged "packages" in_root "$(root_dir)" "$work" bash -euc '
+			mkdir packages && cd packages
+			echo "$2" >release
+			apt-get -q download "linux-image-$2=$1" "linux-headers-$2=$1"
+			for part in $(dpkg-deb -f linux-image-*.deb Depends | tr , "\n" |
+				sed -n "s/^ *\(linux-[a-z]*-$2\) .*/\1/p"); do
+				apt-get -q download "$part=$1"
+			done
+		' sh "$version" "$release"
+		mv "$work/packages" "$dir"
+	fi
+	rm -rf "$work"
+	echo "$version" >"$CACHE/work/version"
+	mv "$CACHE/work/version" "$CACHE/kernels/version-$SUITE-$KERNEL_SERIES"
+}
+
+# --- the kernels
+
+# in_kdir MACHINE SCRIPT ARGS…: runs SCRIPT in the root, in MACHINE's build directory, with
+# KSRC, the source, and marks the directory complete when it has succeeded.
+in_kdir() {
+	local machine=$1 script=$2 dir
+	shift 2
+	dir=$(kdir "$machine")
+	mkdir -p "$(host_path "$dir")"
+	# GNUmakefile goes before Makefile, so the variables that this kernel needs are not
+	# on each command line; KDIR alone is enough to build a module.
+	{
+		kernel_makevars "$machine" | sed 's/^\([A-Z]*\)=/export \1 := /'
+		echo "include Makefile"
+	} >"$(host_path "$dir")/GNUmakefile"
+	LOG_OF=$machine logged "build" in_root "$(root_dir)" "" \
+		env --chdir="$dir" KSRC="$(kernel_source)" bash -euxc "$script" build "$machine" "$@"
+	touch "$(host_path "$dir")/.complete"
+}
+
+make_kernel() {
+	local machine=$1 dir fragments
+	fragments=$(kernel_fragments "$machine")
+	dir=$(host_path "$(kdir "$machine")")
+	mkdir -p "$dir"
+	# With the key in its release, each kernel finds its own modules in the root.
+	# shellcheck disable=SC2086
+	{
+		cat $fragments
+		echo "CONFIG_LOCALVERSION=\"-$machine-${dir##*-}\""
+	} >"$dir/fragment.config"
+	# shellcheck disable=SC2016
+	in_kdir "$machine" '
+		[ -e Makefile ] || echo "include $KSRC/Makefile" >Makefile
+		make -f GNUmakefile KBUILD_OUTPUT="$PWD" KCONFIG_ALLCONFIG=fragment.config allnoconfig
+		/src/scripts/kernel/verify-config fragment.config .config
+		make -j"$(nproc)"
+		make INSTALL_MOD_PATH="$PWD/modules" modules_install
+		release=$(cat include/config/kernel.release)
+		mkdir -p /usr/lib/modules
+		ln -sfn "$PWD/modules/lib/modules/$release" "/usr/lib/modules/$release"'
+}
+
+# The packaged kernel itself goes into the root; what its headers package lacks is made
+# from the source.
+make_stock() {
+	local packages
+	packages=/kernels/packages-$(kernel_version)
+	# shellcheck disable=SC2016
+	in_kdir stock '
+		packages=$2 release=$(cat "$2/release") tmp=/var/tmp/stock
+		rm -rf "$tmp" && mkdir -p "$tmp/boot"
+		for deb in "$packages"/*.deb; do
+			dpkg-deb -x "$deb" "$tmp"
+		done
+		headers=$tmp/usr/src/linux-headers-$release
+		/src/scripts/kernel/prepare-stock "$KSRC" "$release" \
+			"$headers/.config" "$headers/Module.symvers"
+		[ -d "$tmp/usr/lib/modules" ] || mv "$tmp/lib" "$tmp/usr/lib"
+		depmod -b "$tmp/usr" "$release"
+		modules=$tmp/usr/lib/modules/$release
+		# Points into the headers package, which is not installed in the root.
+		rm -f "$modules/build" "$modules/source"
+		# Where the package keeps the kernel in here, installing it copies it to /boot.
+		for file in vmlinuz config System.map; do
+			[ ! -e "$modules/$file" ] || cp "$modules/$file" "$tmp/boot/$file-$release"
+		done
+		mkdir -p /usr/lib/modules
+		rm -rf "/usr/lib/modules/$release"
+		mv "$modules" /usr/lib/modules/
+		mv "$tmp"/boot/* /boot/
+		rm -rf "$tmp"' "$packages"
+}

@@ -1,0 +1,348 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the kselftest scripts share. A test sources it, says `check "what is true" COMMAND…`
+# once or more, and ends; the way out (status, TAP plan, cleaning) is the EXIT trap's.
+#
+#   source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#   load_module
+#   topology
+#   flowtable_ruleset | load_ruleset
+#   flow_open web tcp4
+#   flow_send web 1000000
+#   check "both directions are in the NIC" wait_rules 2
+#
+# Nothing here waits for a time to pass, only for a condition, up to a limit.
+
+NIC=/sys/kernel/debug/emunic
+
+# Limits are written for a machine at native speed; an emulated one gets more.
+case ${MACHINE:-} in
+debug) SLOWNESS=5 ;;
+stock) SLOWNESS=3 ;;
+*) SLOWNESS=1 ;;
+esac
+LIMIT=10000
+
+# --- saying how it went: TAP, and the exit status of kselftest
+
+tests_done=0 tests_failed=0
+
+ok() {
+	tests_done=$((tests_done + 1))
+	echo "ok $tests_done - $*"
+}
+
+not_ok() {
+	tests_done=$((tests_done + 1)) tests_failed=$((tests_failed + 1))
+	echo "not ok $tests_done - $*"
+}
+
+# check TEXT COMMAND…: ok if COMMAND succeeds; shows what it printed if not. COMMAND runs
+# in this shell, so it may be a function that remembers something.
+check() {
+	local text=$1
+	shift
+	if "$@" >"$_output" 2>&1; then
+		ok "$text"
+	else
+		not_ok "$text"
+		echo "# $*"
+		sed 's/^/# /' "$_output"
+	fi
+}
+_output=$(mktemp)
+
+# is ACTUAL EXPECTED TEXT
+is() {
+	if [ "$1" = "$2" ]; then
+		ok "$3"
+	else
+		not_ok "$3"
+		printf '# found:    %s\n# expected: %s\n' "${1//$'\n'/$'\n'#           }" \
+			"${2//$'\n'/$'\n'#           }"
+	fi
+}
+
+# skip REASON: this test cannot run here.
+skip() {
+	echo "1..0 # SKIP $*"
+	exit 4
+}
+
+# fails COMMAND…: COMMAND fails; its message stays visible to check.
+fails() { ! "$@"; }
+
+_finish() {
+	local status=$?
+	trap - EXIT
+	set +eu
+	if [ "$status" != 0 ] && [ "$status" != 4 ]; then
+		not_ok "runs to its end (status $status)"
+		[ ! -d $NIC ] || { echo "# NIC:" && sed 's/^/# /' $NIC/rules; }
+	fi
+	_clean
+	[ "$status" = 4 ] && [ "$tests_failed" = 0 ] && exit 4
+	[ "$tests_done" -gt 0 ] || not_ok "checks something"
+	rm -f "$_output"
+	echo "1..$tests_done"
+	# Not a bare exit: that would end with the status from before the trap.
+	[ "$tests_failed" = 0 ] && exit 0
+	exit 1
+}
+trap _finish EXIT
+set -euo pipefail
+
+# --- waiting
+
+# busywait LIMIT_MS COMMAND…: until COMMAND succeeds. What it printed last is printed.
+busywait() {
+	local limit=$(($1 * SLOWNESS * 1000)) start=${EPOCHREALTIME/./} output
+	shift
+	until output=$("$@" 2>&1); do
+		if [ $((${EPOCHREALTIME/./} - start)) -gt "$limit" ]; then
+			echo "$output"
+			echo "not within $((limit / 1000)) ms: $*"
+			return 1
+		fi
+		sleep 0.02 # between two looks, so that the machine gets on with it
+	done
+	[ -z "$output" ] || echo "$output"
+}
+
+# --- modules
+
+_loaded=()
+
+_insmod() {
+	local file=$1 name deps
+	shift
+	[ -e "$file" ] || skip "$file is not built"
+	name=$(basename "$file" .ko)
+	deps=$(modinfo -F depends "$file")
+	# shellcheck disable=SC2086
+	[ -z "$deps" ] || modprobe -a ${deps//,/ }
+	insmod "$file" "$@"
+	_loaded=("$name" "${_loaded[@]}")
+}
+
+# load_module [PARAMETER=VALUE…]: the module under test.
+load_module() { _insmod "$NFT_OFFLOAD_KO" "$@"; }
+
+# load_nic [PARAMETER=VALUE…]: the emulated NIC.
+load_nic() { _insmod "$NIC_KO" "$@"; }
+
+# --- namespaces; the name "" is the initial one
+
+_namespaces=()
+
+# on NAMESPACE COMMAND…
+on() {
+	local ns=$1
+	shift
+	if [ -n "$ns" ]; then
+		ip netns exec "$ns" "$@"
+	else
+		"$@"
+	fi
+}
+
+# add_ns VARIABLE…: makes namespaces; each variable gets the name of its own.
+add_ns() {
+	local variable name
+	for variable; do
+		name=$variable-$$-${#_namespaces[@]}
+		ip netns add "$name"
+		_namespaces+=("$name")
+		printf -v "$variable" %s "$name"
+		on "$name" ip link set lo up
+	done
+}
+
+# topology [--init] [NIC-PARAMETER=VALUE…]: loads the NIC if it is not there, and makes
+#
+#   client                     router                      server
+#   wire0 192.168.1.2   nic0 192.168.1.1   nic1 10.0.2.1   wire1 10.0.2.2
+#         fd00:1::2          fd00:1::1          fd00:2::1        fd00:2::2
+#
+# in namespaces named by $client, $router and $server. With --init the router is the
+# initial namespace, and $router is empty.
+topology() {
+	local init=
+	if [ "${1:-}" = --init ]; then
+		init=1
+		shift
+	fi
+	[ -d $NIC ] || load_nic "$@"
+	client='' server='' router=''
+	add_ns client server
+	if [ -z "$init" ]; then
+		add_ns router
+		ip link set nic0 netns "$router"
+		ip link set nic1 netns "$router"
+	fi
+	ip link set wire0 netns "$client"
+	ip link set wire1 netns "$server"
+	on "$router" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64
+	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
+	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64
+	_address "$server" wire1 10.0.2.2/24 fd00:2::2/64
+	on "$client" ip route add default via 192.168.1.1
+	on "$client" ip -6 route add default via fd00:1::1
+	on "$server" ip route add default via 10.0.2.1
+	on "$server" ip -6 route add default via fd00:2::1
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+}
+
+_address() {
+	on "$1" ip addr add "$3" dev "$2"
+	on "$1" ip addr add "$4" dev "$2" nodad
+	on "$1" ip link set "$2" up
+}
+
+# --- the NIC
+
+# nic_counter NAME: of the whole NIC, or of a port: nic0.nic_packets
+nic_counter() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' $NIC/counters; }
+
+nic_rules() { cat $NIC/rules; }
+rules_are() {
+	local n
+	n=$(nic_rules | grep -c .) || true
+	case ${2:-} in
+	-ge) [ "$n" -ge "$1" ] ;;
+	*) [ "$n" -eq "$1" ] ;;
+	esac && return
+	nic_rules
+	return 1
+}
+
+# wait_rules N [-ge]: until the NIC holds N rules, or at least N.
+wait_rules() { busywait $LIMIT rules_are "$@"; }
+
+# nic KNOB VALUE: nic capacity 10
+nic() { echo "$2" >"$NIC/$1"; }
+
+# --- the ruleset
+
+# flowtable_ruleset [family=inet] [flags=offload] [counter=counter] [devices="nic0, nic1"]
+#                   [masquerade=1]: prints what a user would write.
+flowtable_ruleset() {
+	local family=inet flags=offload counter=counter devices="nic0, nic1" masquerade='' "$@"
+	cat <<-END
+		table $family fw {
+			flowtable ft {
+				hook ingress priority 0
+				devices = { $devices }
+				${flags:+flags $flags}
+				$counter
+			}
+			chain forward {
+				type filter hook forward priority 0; policy accept;
+				ct state established meta l4proto { tcp, udp } flow add @ft
+			}
+		}
+	END
+	[ -z "$masquerade" ] || cat <<-END
+		table $family nat {
+			chain postrouting {
+				type nat hook postrouting priority 100; policy accept;
+				oifname "nic1" masquerade
+			}
+		}
+	END
+}
+
+# load_ruleset: the ruleset on standard input, into the router.
+load_ruleset() { on "$router" nft -f -; }
+
+# --- flows: connections that stay open, and carry what the test sends, and its echo
+
+declare -A _flow_fd=() _flow_sent=() _flow_dir=()
+_flows=0
+
+# flow_open NAME tcp4|tcp6|udp4|udp6 [PORT]: from the client to an echo server.
+flow_open() {
+	_flows=$((_flows + 1))
+	local name=$1 proto=$2 port=${3:-$((5000 + _flows))} to=10.0.2.2 dir fd
+	local upper=${proto^^} listen=${proto^^}-LISTEN:$port
+	[[ $proto != *6 ]] || to='[fd00:2::2]'
+	dir=$(mktemp -d)
+	mkfifo "$dir/in"
+	_background on "$server" socat -b 1400 "$listen,reuseaddr,fork" PIPE
+	busywait $LIMIT _listens "$proto" "$port"
+	_background _flow_client "$dir" "$upper:$to:$port"
+	exec {fd}>"$dir/in"
+	_flow_fd[$name]=$fd _flow_sent[$name]=0 _flow_dir[$name]=$dir
+	flow_send "$name" 100
+}
+
+_flow_client() { on "$client" socat -b 1400 -t 60 "$2" - <"$1/in" >"$1/out"; }
+
+# Without the open ends of the other flows, which would keep those open.
+_background() {
+	(
+		for fd in "${_flow_fd[@]}"; do exec {fd}>&-; done
+		"$@"
+	) &
+}
+
+_listens() { on "$server" ss -H -l -n "--${1%?}" "-${1: -1}" "sport = :$2" | grep -q .; }
+
+# flow_send NAME BYTES: sends, and waits until the echo of all of it is back. UDP loses
+# what is too much at once: keep it below 100 kB.
+flow_send() {
+	_flow_sent[$1]=$((_flow_sent[$1] + $2))
+	head -c "$2" /dev/zero >&"${_flow_fd[$1]}"
+	busywait $((LIMIT * 3)) _flow_back "$1"
+}
+
+_flow_back() {
+	local size
+	size=$(stat -c %s "${_flow_dir[$1]}/out")
+	echo "$size of ${_flow_sent[$1]} bytes came back"
+	[ "$size" = "${_flow_sent[$1]}" ]
+}
+
+# flow_send_until NAME LIMIT_MS COMMAND…: sends a little, again and again, until COMMAND succeeds.
+flow_send_until() {
+	local name=$1 limit=$(($2 * SLOWNESS * 1000)) start=${EPOCHREALTIME/./}
+	shift 2
+	until flow_send "$name" 100 >/dev/null && "$@" >/dev/null; do
+		[ $((${EPOCHREALTIME/./} - start)) -le "$limit" ] || break
+	done
+	"$@"
+}
+
+# flow_close NAME: TCP says FIN.
+flow_close() {
+	local fd=${_flow_fd[$1]}
+	exec {fd}>&-
+	unset "_flow_fd[$1]"
+}
+
+# --- cleaning: namespaces, then modules, in the order opposite to making
+
+# at_exit COMMAND…: runs before everything else is cleaned.
+_at_exit=()
+at_exit() { _at_exit=("$(printf '%q ' "$@")" "${_at_exit[@]}"); }
+
+_clean() {
+	local command ns module dir
+	for command in "${_at_exit[@]}"; do eval "$command"; done
+	for ns in "${_namespaces[@]}"; do
+		ip netns pids "$ns" | xargs -r kill -KILL 2>/dev/null
+	done
+	for dir in "${_flow_dir[@]}"; do rm -rf "$dir"; done
+	[ ${#_loaded[@]} = 0 ] || [ -n "${router-unset}" ] || nft flush ruleset
+	for ns in "${_namespaces[@]}"; do ip netns delete "$ns"; done
+	# A namespace goes in the background, and holds the modules until it is gone.
+	for module in "${_loaded[@]}"; do
+		busywait $LIMIT _unload "$module" || not_ok "$module can be unloaded"
+	done
+	wait 2>/dev/null
+}
+
+_unload() { [ ! -d "/sys/module/$1" ] || rmmod "$1"; }

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * emunic - an emulated switch NIC that executes flow_rule requests
+ *
+ * Port K is a pair of netdevs: nicK is the host's end (ndo_setup_tc), wireK is
+ * the cable (move it into a namespace). A frame sent on wireK arrives at port
+ * K: if a rule matches and the hardware can execute it, the frame leaves at the
+ * egress port's wire and the host never sees it; all else goes up nicK. A
+ * frame that the host sends on nicK leaves at wireK.
+ *
+ * Module parameters: ports=2..64 (3), seed=N (0: random; logged at load).
+ *
+ * Knobs and counters in /sys/kernel/debug/emunic/:
+ *
+ * rules       one line per rule, oldest first, key=value:
+ *             cookie= via=ft|block in= vlan= [pppoe=] proto= src= sport= dst=
+ *             dport= out= actions= packets= bytes= idle_ms=
+ *             vlan is "none", "7" or "100.200" (outer first; a tag that is not
+ *             802.1Q reads "88a8:100"); actions is a comma separated list.
+ * counters    "name value" lines, totals first, then "nic0.name value".
+ *             Writing 0 starts all totals from zero; rule state stays. A
+ *             port's nic_*, cpu_* and exception_* count what entered there.
+ * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full".
+ * latency_us  sleep before each REPLACE, DESTROY and STATS.
+ * faults      "replace|destroy|stats|bind|unbind ERRNO PERCENT[%] [nicK]",
+ *             one per line; 0% drops that fault, "none" all. With a port, only
+ *             rules that enter at it (bind, unbind: that port). A failed
+ *             command changes nothing.
+ * evict       "all", "0xCOOKIE", or a decimal count of the oldest rules:
+ *             they vanish from the hardware without a word to the host.
+ * reset       "1": the NIC loses all rules.
+ * accept      words with + or -, "default" first resets; see emunic_words in
+ *             emunic_knobs.c. Reading shows the state of every word.
+ * vanish      "nicK": unplugs the port: rules of it and to it are gone.
+ * appear      "nicK": plugs it in again, in the initial namespace.
+ *
+ * Exceptions that send a frame to the CPU although a rule matches: TTL or hop
+ * limit <= 1, TCP with FIN, SYN or RST, over the egress MTU, egress port down.
+ * IP options, fragments, extension headers and malformed frames are seen
+ * before the lookup and counted without one, for unicast only.
+ *
+ * Locking, outermost first: RTNL or nftables' commit_mutex (callers' own),
+ * emunic.lock. The commands, the tables' writers, knobs and totals are under
+ * emunic.lock; RTNL is never taken inside it. The data plane holds only
+ * rcu_read_lock() and adds to per-CPU or atomic counters. Rules are freed by
+ * kfree_rcu(). struct emunic_port lives as long as the module, so a callback
+ * or a rule may name a port that has vanished; ->present tells.
+ */
+#ifndef EMUNIC_H
+#define EMUNIC_H
+
+#include <linux/if_ether.h>
+#include <linux/in6.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/prandom.h>
+#include <linux/rhashtable.h>
+#include <linux/u64_stats_sync.h>
+#include <linux/xarray.h>
+#include <net/flow_offload.h>
+
+#define EMUNIC_NAME		"emunic"
+#define EMUNIC_MIN_PORTS	2
+#define EMUNIC_MAX_PORTS	64
+#define EMUNIC_MAX_MTU		9000
+#define EMUNIC_MAX_TAGS		2
+#define EMUNIC_MAX_FAULTS	16
+
+/* Data plane counters, per port and CPU; names in emunic_debugfs.c. */
+enum emunic_stat {
+	EMUNIC_NIC_PACKETS,
+	EMUNIC_NIC_BYTES,
+	EMUNIC_CPU_PACKETS,
+	EMUNIC_CPU_BYTES,
+	EMUNIC_HOST_TX_PACKETS,
+	EMUNIC_HOST_TX_BYTES,
+	EMUNIC_EXC_TTL,
+	EMUNIC_EXC_TCP_FLAGS,
+	EMUNIC_EXC_FRAGMENT,
+	EMUNIC_EXC_OPTIONS,
+	EMUNIC_EXC_MTU,
+	EMUNIC_EXC_EGRESS,
+	EMUNIC_EXC_OTHER,
+	EMUNIC_NUM_STATS,
+};
+
+struct emunic_pcpu {
+	u64_stats_t stat[EMUNIC_NUM_STATS];
+	struct u64_stats_sync sync;
+};
+
+/* Command counters, under emunic.lock; names in emunic_debugfs.c. */
+enum emunic_total {
+	EMUNIC_REPLACE_OK,
+	EMUNIC_REPLACE_FAILED,		/* every failure, also those below */
+	EMUNIC_REPLACE_EEXIST,		/* cookie known */
+	EMUNIC_REPLACE_DUP_MATCH,	/* match known under another cookie */
+	EMUNIC_REPLACE_ENOSPC,
+	EMUNIC_REPLACE_EOPNOTSUPP,
+	EMUNIC_DESTROY_OK,
+	EMUNIC_DESTROY_FAILED,		/* injected */
+	EMUNIC_DESTROY_ENOENT,
+	EMUNIC_STATS_OK,
+	EMUNIC_STATS_FAILED,		/* injected */
+	EMUNIC_STATS_ENOENT,
+	EMUNIC_BIND_OK,
+	EMUNIC_BIND_FAILED,
+	EMUNIC_UNBIND_OK,
+	EMUNIC_UNBIND_FAILED,
+	EMUNIC_EVICTED,			/* evict and reset */
+	EMUNIC_VANISHED,		/* rules that went with a port */
+	EMUNIC_FAULTS,			/* failures injected, any command */
+	EMUNIC_NUM_TOTALS,
+};
+
+/* What the hardware takes, one bit per word of the "accept" knob. */
+enum emunic_word {
+	EMUNIC_FT,
+	EMUNIC_BLOCK,
+	EMUNIC_8021AD,
+	EMUNIC_TTL_ADD,
+	EMUNIC_GRE,
+	EMUNIC_V6_MANGLE,
+	EMUNIC_PPPOE_PUSH,
+	EMUNIC_PPPOE_MATCH,
+	EMUNIC_PPPOE_DECAP,
+	EMUNIC_HAIRPIN,
+	EMUNIC_ANY_PORT,
+	EMUNIC_NEED_META,
+	EMUNIC_NEED_PRIO,
+	EMUNIC_NEED_MACS,
+	EMUNIC_PUSH_OUTER_FIRST,
+	EMUNIC_SILENT_ZERO,
+	EMUNIC_NUM_WORDS,
+};
+
+enum emunic_cmd {
+	EMUNIC_CMD_REPLACE,
+	EMUNIC_CMD_DESTROY,
+	EMUNIC_CMD_STATS,
+	EMUNIC_CMD_BIND,
+	EMUNIC_CMD_UNBIND,
+	EMUNIC_NUM_CMDS,
+};
+
+struct emunic_fault {
+	enum emunic_cmd cmd;
+	int err;		/* negative errno */
+	unsigned int percent;
+	int port;		/* -1: any */
+};
+
+struct emunic_tag {
+	__be16 tpid;
+	u16 tci;
+};
+
+/*
+ * What a rule matches, and what the parser of the data plane finds in a frame.
+ * Hashed and compared as memory: zero it first, and leave no padding.
+ */
+struct emunic_key {
+	struct in6_addr src;	/* IPv4: the first word */
+	struct in6_addr dst;
+	__be16 sport;
+	__be16 dport;
+	struct emunic_tag tag[EMUNIC_MAX_TAGS];	/* outer first, VID only */
+	__be16 n_proto;
+	u16 pppoe_sid;
+	u8 l4proto;
+	u8 port;
+	u8 num_tags;
+	u8 pppoe;
+};
+
+static_assert(sizeof(struct emunic_key) == 52);
+
+enum emunic_ttl {
+	EMUNIC_TTL_AUTO,	/* the hardware is a router by itself */
+	EMUNIC_TTL_KEEP,
+	EMUNIC_TTL_DEC,
+	EMUNIC_TTL_SET,
+};
+
+/* Compiled actions. */
+struct emunic_prog {
+	u8 eth[2 * ETH_ALEN];	/* new destination, source */
+	bool set_dmac;
+	bool set_smac;
+	bool set_sport;
+	bool set_dport;
+	u8 src_words;		/* words of src and dst to write */
+	u8 dst_words;
+	u8 ttl_mode;
+	u8 ttl;
+	struct in6_addr src;
+	struct in6_addr dst;
+	__be16 sport;
+	__be16 dport;
+	u8 num_pops;
+	u8 num_tags;
+	bool pppoe;
+	u8 out;
+	struct emunic_tag tag[EMUNIC_MAX_TAGS];	/* to push, outer first */
+	u16 pppoe_sid;
+};
+
+struct emunic_rule {
+	struct rhash_head match_node;
+	struct emunic_key key;
+	struct emunic_prog prog;
+	atomic64_t packets;
+	atomic64_t bytes;
+	unsigned long last_used;
+	/* what the data plane does not read */
+	struct rhash_head cookie_node;
+	unsigned long id;		/* in emunic.rules: older is less */
+	unsigned long cookie;
+	u64 packets_told;		/* by STATS */
+	u64 bytes_told;
+	bool via_ft;
+	struct rcu_head rcu;
+};
+
+struct emunic_port {
+	unsigned int index;
+	bool present;
+	unsigned int num_rules;		/* that enter here */
+	struct net_device __rcu *nic;
+	struct net_device __rcu *wire;
+	struct emunic_pcpu __percpu *pcpu;
+	u64 base[EMUNIC_NUM_STATS];	/* at the last reset of the counters */
+};
+
+struct emunic {
+	struct mutex lock;	/* see the top of this file */
+	unsigned int num_ports;
+	struct emunic_port *port;
+
+	struct rhashtable by_match;
+	struct rhashtable by_cookie;
+	struct xarray rules;		/* by age */
+	unsigned long last_id;
+	unsigned int num_rules;
+	unsigned int rules_max;
+	u64 total[EMUNIC_NUM_TOTALS];
+
+	unsigned long accept;
+	u32 capacity;
+	u32 latency_us;
+	struct emunic_fault fault[EMUNIC_MAX_FAULTS];
+	unsigned int num_faults;
+	struct rnd_state rnd;
+	struct dentry *dir;
+};
+
+extern struct emunic emunic;
+
+/* netdev_priv() of both ends */
+struct emunic_end {
+	struct emunic_port *port;
+	bool is_wire;
+};
+
+static inline bool emunic_accepts(enum emunic_word word)
+{
+	return test_bit(word, &emunic.accept);
+}
+
+/* emunic_main.c */
+struct emunic_port *emunic_port_of(const struct net_device *dev);
+struct emunic_port *emunic_port_by_name(const char *name);
+int emunic_port_vanish(struct emunic_port *port);
+int emunic_port_appear(struct emunic_port *port);
+
+/* emunic_cmd.c */
+int emunic_setup_tc(struct net_device *dev, enum tc_setup_type type,
+		    void *type_data);
+bool emunic_bound_ft(struct emunic_port *port);
+bool emunic_bound_block(struct emunic_port *port);
+void emunic_free_leaked_binds(void);
+
+/* emunic_parse.c */
+int emunic_parse(struct emunic_port *port, const struct flow_cls_offload *f,
+		 struct emunic_key *key, struct emunic_prog *prog);
+
+/* emunic_rules.c */
+extern const struct rhashtable_params emunic_match_params;
+int emunic_rules_init(void);
+void emunic_rules_exit(void);
+struct emunic_rule *emunic_rule_find(unsigned long cookie);
+int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack);
+void emunic_rule_del(struct emunic_rule *rule);
+unsigned int emunic_rules_evict(unsigned int count);
+unsigned int emunic_rules_flush_port(unsigned int port);
+
+/* emunic_data.c */
+netdev_tx_t emunic_wire_xmit(struct sk_buff *skb, struct net_device *dev);
+netdev_tx_t emunic_nic_xmit(struct sk_buff *skb, struct net_device *dev);
+
+/* emunic_debugfs.c */
+void emunic_debugfs_init(void);
+void emunic_debugfs_exit(void);
+
+/* emunic_knobs.c */
+void emunic_knobs_reset(void);
+int emunic_inject(enum emunic_cmd cmd, const struct emunic_port *port);
+void emunic_knobs_debugfs(struct dentry *dir);
+
+#endif

@@ -1,0 +1,441 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 600
+#
+# The emulated NIC by itself, without nftables: rules come from tc flower with skip_sw.
+# NIC_KO names the module. Exits 0 if all is well, 4 if the kernel lacks what it needs.
+#
+#   client: wire0 10.0.0.2 -- nic0 10.0.0.1  host  nic1 10.0.1.1 -- wire1 10.0.1.2 :server
+set -u
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+NIC_KO=${NIC_KO:?NIC_KO must name emunic.ko}
+NIC=/sys/kernel/debug/emunic
+RULES=${RULES:-1000}
+[ "${MACHINE:-}" != debug ] || RULES=300
+CLIENT=nicself-c-$$ SERVER=nicself-s-$$ OTHER=nicself-o-$$
+TMP=$(mktemp -d)
+count=0 failed=0
+
+ok() {
+	count=$((count + 1))
+	echo "ok $count $1"
+}
+
+not_ok() {
+	count=$((count + 1)) failed=$((failed + 1))
+	echo "not ok $count $1"
+	[ -s "$TMP/out" ] && sed 's/^/# /' "$TMP/out"
+	return 1
+}
+
+# t NAME COMMAND…: a test that must succeed; fails NAME COMMAND…: one that must not.
+t() {
+	local name=$1
+	shift
+	if "$@" >"$TMP/out" 2>&1; then ok "$name"; else not_ok "$name"; fi
+}
+
+fails() {
+	local name=$1
+	shift
+	if "$@" >"$TMP/out" 2>&1; then not_ok "$name"; else ok "$name"; fi
+}
+
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 4
+}
+
+# shellcheck disable=SC2329 # run by the trap
+cleanup() {
+	jobs -p | xargs -r kill 2>/dev/null
+	wait 2>/dev/null
+	lsmod | grep -q '^emunic ' && rmmod emunic
+	for ns in "$CLIENT" "$SERVER" "$OTHER"; do
+		ip netns del "$ns" 2>/dev/null
+	done
+	rm -rf "$TMP"
+}
+trap cleanup EXIT
+
+# busywait MS COMMAND…: until COMMAND succeeds, MS at most.
+busywait() {
+	local end=$(($(date +%s%3N) + $1))
+	shift
+	until "$@"; do
+		[ "$(date +%s%3N)" -lt "$end" ] || return 1
+	done
+}
+
+counter() { sed -n "s/^$1 //p" "$NIC/counters"; }
+is() { [ "$(counter "$1")" = "$2" ] || { grep -E "^($1|rules) " "$NIC/counters"; false; }; }
+at_least() { [ "$(counter "$1")" -ge "$2" ]; }
+knob() { echo "$2" >"$NIC/$1"; }
+rules() { grep -c . "$NIC/rules"; }
+
+# [PREF=N] rule IN OUT SPORT: UDP from client to server, in hardware only
+rule() {
+	tc filter add dev "$1" ingress protocol ip pref "${PREF:-1}" flower skip_sw ip_proto udp \
+		src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port "$3" dst_port 5000 \
+		action mirred egress redirect dev "$2"
+}
+flush() { tc filter del dev "${1:-nic0}" ingress 2>/dev/null; }
+refused() { # WORDS COMMAND…: fails, and the driver's words are among the output
+	local words=$1
+	shift
+	"$@" 2>"$TMP/err" && return 1
+	cat "$TMP/err"
+	grep -q "$words" "$TMP/err"
+}
+
+topology() {
+	ip link set wire0 netns "$CLIENT" && ip link set wire1 netns "$SERVER" || return
+	ip -n "$CLIENT" addr add 10.0.0.2/24 dev wire0
+	ip -n "$SERVER" addr add 10.0.1.2/24 dev wire1
+	ip addr add 10.0.0.1/24 dev nic0
+	ip addr add 10.0.1.1/24 dev nic1
+	for dev in nic0 nic1; do
+		ip link set "$dev" addrgenmode none up
+		tc qdisc add dev "$dev" clsact || return
+	done
+	ip -n "$CLIENT" link set wire0 addrgenmode none up
+	ip -n "$SERVER" link set wire1 addrgenmode none up
+	ip -n "$CLIENT" route add default via 10.0.0.1
+	ip -n "$SERVER" route add default via 10.0.1.1
+}
+
+load() {
+	insmod "$NIC_KO" ports=4 && [ -d "$NIC" ] && topology
+}
+
+# A TCP transfer of 8 MB that the host routes and the NIC is asked to take over.
+tcp_transfer() {
+	local bytes nic cpu mac0 mac1 cmac smac
+	mac0=$(cat /sys/class/net/nic0/address) mac1=$(cat /sys/class/net/nic1/address)
+	cmac=$(ip -n "$CLIENT" -j link show wire0 | sed 's/.*"address":"\([^"]*\)".*/\1/')
+	smac=$(ip -n "$SERVER" -j link show wire1 | sed 's/.*"address":"\([^"]*\)".*/\1/')
+	tc filter add dev nic0 ingress protocol ip flower skip_sw ip_proto tcp \
+		src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 4000 dst_port 5000 tcp_flags 0/5 \
+		action pedit ex munge eth src set "$mac1" munge eth dst set "$smac" pipe \
+		action mirred egress redirect dev nic1 || return
+	tc filter add dev nic1 ingress protocol ip flower skip_sw ip_proto tcp \
+		src_ip 10.0.1.2 dst_ip 10.0.0.2 src_port 5000 dst_port 4000 tcp_flags 0/5 \
+		action pedit ex munge eth src set "$mac0" munge eth dst set "$cmac" pipe \
+		action mirred egress redirect dev nic0 || return
+	knob counters 0
+	ip netns exec "$SERVER" socat -u TCP-LISTEN:5000,reuseaddr "CREATE:$TMP/got" &
+	busywait 5000 listening || return
+	head -c 8000000 /dev/urandom >"$TMP/sent"
+	timeout 60 ip netns exec "$CLIENT" socat -u "FILE:$TMP/sent" \
+		TCP:10.0.1.2:5000,bind=:4000 || return
+	wait %% 2>/dev/null
+	cmp "$TMP/sent" "$TMP/got" || return
+	bytes=$(counter nic_bytes) nic=$(counter nic_packets) cpu=$(counter cpu_packets)
+	echo "nic $nic packets $bytes bytes, cpu $cpu packets"
+	[ "$bytes" -gt 8000000 ] && [ "$cpu" -lt 20 ] && at_least exception_tcp_flags 3
+}
+listening() { ip netns exec "$SERVER" ss -Hltn 'sport = 5000' | grep -q 5000; }
+
+# shellcheck disable=SC2329 # run by at_load
+send_udp() { # SPORT COUNT
+	ip netns exec "$CLIENT" python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', $1))
+for i in range($2):
+    s.sendto(b'x' * 100, ('10.0.1.2', 5000))"
+}
+
+stats_are_deltas() {
+	local n
+	rule nic0 nic1 4000 || return
+	send_udp 4000 3
+	busywait 2000 hw_packets 3 || return
+	hw_packets 3 || return
+	send_udp 4000 2
+	busywait 2000 hw_packets 5 && hw_packets 5
+	n=$(sed -n 's/.* packets=\([0-9]*\) bytes=\([0-9]*\) .*/\1 \2/p' "$NIC/rules")
+	[ "$n" = "5 710" ]
+}
+hw_packets() {
+	tc -s -j filter show dev nic0 ingress >"$TMP/tc"
+	grep -q "\"packets\":$1[,}]" "$TMP/tc"
+}
+
+evict() {
+	local cookie
+	flush
+	knob counters 0
+	for p in 1 2 3 4; do rule nic0 nic1 400$p || return; done
+	is rules 4 || return
+	knob evict 1
+	is rules 3 && ! grep -q sport=4001 "$NIC/rules" || return
+	cookie=$(sed -n 's/^cookie=\(0x[0-9a-f]*\) .*sport=4003 .*/\1/p' "$NIC/rules")
+	knob evict "$cookie"
+	is rules 2 && ! grep -q sport=4003 "$NIC/rules" || return
+	knob evict "$cookie" 2>/dev/null && return 1
+	knob evict all
+	is rules 0 && is evicted 4 && [ "$(rules)" = 0 ] || return
+	tc -s filter show dev nic0 ingress >/dev/null
+	at_least stats_enoent 4 || return
+	flush
+	is destroy_enoent 4 && is destroy_ok 0
+}
+
+silent_zero() {
+	rule nic0 nic1 4000 && knob accept +silent_zero && knob counters 0 && knob reset 1 || return
+	flush
+	knob accept -silent_zero
+	is destroy_enoent 1 && is evicted 1 && is rules 0
+}
+
+capacity() {
+	knob capacity 2
+	rule nic0 nic1 4001 && rule nic0 nic1 4002 || return
+	refused "table full" rule nic0 nic1 4003 || return
+	knob capacity 0
+	rule nic0 nic1 4003 && is rules 3 && is replace_enospc 1
+}
+
+fault_always() {
+	knob counters 0
+	knob faults "replace 28 100 nic1"
+	rule nic0 nic1 4000 || return
+	refused "injected failure" rule nic1 nic0 4000 || return
+	[ "$(cat $NIC/faults)" = "replace -28 100% nic1" ] || return
+	knob faults none
+	[ ! -s "$NIC/faults" ] || [ -z "$(cat $NIC/faults)" ] || return
+	rule nic1 nic0 4000 && is replace_failed 1 && is faults 1
+}
+
+fault_destroy() {
+	flush nic1
+	flush
+	rule nic0 nic1 4000 && knob faults "destroy -5 100%" || return
+	flush
+	is rules 1 && at_least destroy_failed 1 || return
+	knob faults none
+	knob evict all
+}
+
+fault_half() {
+	local p good=0
+	knob faults "replace 12 50%"
+	for p in $(seq 100); do rule nic0 nic1 $((6000 + p)) 2>/dev/null && good=$((good + 1)); done
+	knob faults none
+	echo "$good of 100"
+	[ $good -gt 20 ] && [ $good -lt 80 ] && is rules $good
+}
+
+latency() {
+	local from
+	knob latency_us 200000
+	from=$(date +%s%3N)
+	rule nic0 nic1 4000
+	knob latency_us 0
+	[ $(($(date +%s%3N) - from)) -ge 200 ]
+}
+
+bind_fault() {
+	tc qdisc del dev nic0 clsact
+	is nic0.bound_block 0 || return
+	knob faults "bind 95 100 nic0"
+	tc qdisc add dev nic0 clsact 2>/dev/null
+	is nic0.bound_block 0 && at_least bind_failed 1 || return
+	knob faults none
+	tc qdisc del dev nic0 clsact 2>/dev/null
+	knob accept -block
+	tc qdisc add dev nic0 clsact 2>/dev/null
+	is nic0.bound_block 0 || return
+	knob accept default
+	tc qdisc del dev nic0 clsact 2>/dev/null
+	tc qdisc add dev nic0 clsact && is nic0.bound_block 1 && is nic0.bound_ft 0
+}
+
+leak_on_unbind() {
+	# a tc qdisc withdraws its rules first, so let DESTROY fail: the NIC must not flush
+	rule nic0 nic1 4000 && knob faults "destroy 5 100" || return
+	tc qdisc del dev nic0 clsact
+	knob faults none
+	is rules 1 && is nic0.bound_block 0 && knob evict all && tc qdisc add dev nic0 clsact
+}
+
+vanish() {
+	flush
+	flush nic1
+	knob counters 0
+	rule nic0 nic1 4000 && rule nic1 nic0 4000 && rule nic0 nic2 4001 && is rules 3 || return
+	knob vanish nic1
+	# tc withdrew the rule of nic1's own block when it was unbound
+	is rules 1 && is destroy_ok 1 && is vanished 1 && is nic1.present 0 || return
+	ip link show nic1 2>/dev/null && return 1
+	ip -n "$SERVER" link show wire1 2>/dev/null && return 1
+	knob vanish nic1 2>/dev/null && return 1
+	send_udp 4000 1
+	is nic_packets 0
+}
+
+appear() {
+	knob appear nic1 && is nic1.present 1 && ip link set wire1 netns "$SERVER" || return
+	ip -n "$SERVER" addr add 10.0.1.2/24 dev wire1
+	ip link set nic1 addrgenmode none up && ip addr add 10.0.1.1/24 dev nic1
+	ip -n "$SERVER" link set wire1 addrgenmode none up
+	tc qdisc add dev nic1 clsact && rule nic0 nic1 4005 || return
+	knob counters 0
+	send_udp 4005 2
+	busywait 2000 at_least nic0.nic_packets 2
+}
+
+move_and_rename() {
+	ip link set nic2 name lan2 && ip link set lan2 netns "$OTHER" || return
+	ip -n "$OTHER" link set lan2 up && ip link set wire2 up || return
+	[ "$(ip netns exec "$OTHER" cat /sys/class/net/lan2/carrier)" = 1 ] || return
+	ip netns exec "$OTHER" tc qdisc add dev lan2 clsact && is nic2.bound_block 1 || return
+	ip netns del "$OTHER"
+	busywait 5000 ip link show lan2 || return
+	busywait 5000 is nic2.bound_block 0 && knob vanish nic2 && knob appear nic2 &&
+		ip link show nic2
+}
+
+scale() {
+	local p
+	flush
+	for p in $(seq "$RULES"); do
+		echo "filter add dev nic0 ingress protocol ip pref 1 flower skip_sw ip_proto udp" \
+			"src_ip 10.0.0.2 dst_ip 10.1.$((p / 250)).$((p % 250)) src_port 1 dst_port 1" \
+			"action mirred egress redirect dev nic1"
+	done >"$TMP/batch"
+	tc -batch "$TMP/batch" || return
+	is rules "$RULES" || return
+	[ "$(sort -u "$NIC/rules" | grep -c dst=10.1)" = "$RULES" ]
+}
+
+reset_counters() {
+	at_least replace_ok 1 && knob counters 0 && is replace_ok 0 && is rules_max "$RULES" &&
+		is nic_packets 0 && is rules "$RULES"
+}
+
+carrier() {
+	[ "$(cat /sys/class/net/nic0/carrier)" = 1 ] || return
+	ip -n "$CLIENT" link set wire0 down
+	[ "$(cat /sys/class/net/nic0/carrier)" = 0 ] || return
+	ip -n "$CLIENT" link set wire0 up
+	ip -n "$CLIENT" route replace default via 10.0.0.1
+	busywait 2000 ip netns exec "$CLIENT" ping -qc1 -W1 10.0.0.1
+}
+
+unload_under_traffic() {
+	ip netns exec "$CLIENT" python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 4000))
+while True:
+    try:
+        s.sendto(b'x', ('10.0.1.2', 5000))
+    except OSError:
+        pass" &
+	local flood=$!
+	flush
+	rule nic0 nic1 4000 && rule nic1 nic0 4000 && knob counters 0 || return
+	busywait 5000 at_least nic_packets 1000 || return
+	rmmod emunic || return
+	kill $flood
+	wait $flood 2>/dev/null
+	[ ! -e "$NIC" ] && ! ip link show nic0 2>/dev/null
+}
+
+[ "$(id -u)" = 0 ] || skip_all "needs root"
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug || skip_all "no debugfs"
+for mod in sch_ingress cls_flower act_mirred act_pedit act_csum act_vlan; do
+	modprobe -q $mod || skip_all "no $mod"
+done
+for ns in "$CLIENT" "$SERVER" "$OTHER"; do
+	ip netns add "$ns" || skip_all "no network namespaces"
+	ip -n "$ns" link set lo up
+done
+
+fails "ports=1 is refused" insmod "$NIC_KO" ports=1
+fails "ports=65 is refused" insmod "$NIC_KO" ports=65
+t "loads with 4 ports" load || exit 1
+t "seed is printed" sh -c 'dmesg | grep -q "emunic: 4 ports, seed=[0-9]"'
+t "ethtool knows the driver" sh -c 'ethtool -i nic0 | grep -q "^driver: emunic"'
+t "hw-tc-offload is on" sh -c 'ethtool -k nic0 | grep -q "^hw-tc-offload: on"'
+t "no segmentation or checksum offload" sh -c \
+	'! ethtool -k nic0 | grep -E "^(tcp-seg.*|tx-checksumming|rx-checksumming): on"'
+t "mtu 9000 is taken" sh -c 'ip link set nic3 mtu 9000 && ! ip link set nic3 mtu 9001 2>/dev/null'
+t "carrier follows the other end" carrier
+t "clsact binds the block" is nic0.bound_block 1
+
+# what reaches the CPU must not come back out
+sysctl -qw net.ipv4.ip_forward=0
+python3 "$HERE/nic/frames.py" "$CLIENT" "$SERVER" >"$TMP/frames" 2>&1
+status=$?
+while read -r line; do
+	case $line in
+	"ok "*) ok "frame: ${line#ok }" ;;
+	"not ok "*)
+		: >"$TMP/out"
+		not_ok "frame: ${line#not ok }"
+		;;
+	*) echo "# $line" ;;
+	esac
+done <"$TMP/frames"
+sysctl -qw net.ipv4.ip_forward=1
+t "every frame as expected" [ $status = 0 ]
+
+flush
+t "a TCP transfer passes in the NIC" tcp_transfer
+flush
+flush nic1
+t "statistics are deltas" stats_are_deltas
+PREF=2 t "the same match twice is refused" refused "match already" rule nic0 nic1 4000
+t "and counted" is replace_dup_match 1
+t "eviction" evict
+t "silent answers for lost rules" silent_zero
+t "capacity" capacity
+flush
+t "fault with a port" fault_always
+t "fault of DESTROY leaves the rule" fault_destroy
+t "fault with a probability" fault_half
+flush
+t "latency" latency
+flush
+t "faults and words for BIND" bind_fault
+t "UNBIND flushes nothing" leak_on_unbind
+t "redirect to another device is refused" refused "not a port of this NIC" rule nic0 lo 4000
+t "an unknown key is refused" refused "not supported" tc filter add dev nic0 ingress protocol ip \
+	flower skip_sw ip_proto udp ip_tos 4 src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 1 dst_port 2 \
+	action mirred egress redirect dev nic1
+t "a wide match is refused" refused "mask not exact" tc filter add dev nic0 ingress protocol ip \
+	flower skip_sw ip_proto udp src_ip 10.0.0.0/24 dst_ip 10.0.1.2 src_port 1 dst_port 2 \
+	action mirred egress redirect dev nic1
+t "a drop is refused" refused "redirect must be" tc filter add dev nic0 ingress protocol ip \
+	flower skip_sw ip_proto udp src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 1 dst_port 2 action drop
+t "802.1ad push is refused" refused "vlan push" tc filter add dev nic0 ingress protocol ip \
+	flower skip_sw ip_proto udp src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 1 dst_port 2 \
+	action vlan push id 5 protocol 802.1ad pipe action mirred egress redirect dev nic1
+t "a TTL action is refused" refused "add of header" tc filter add dev nic0 ingress protocol ip \
+	flower skip_sw ip_proto udp src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 1 dst_port 2 \
+	action pedit ex munge ip ttl add 255 pipe action mirred egress redirect dev nic1
+ethtool -K nic0 hw-tc-offload off
+fails "hw-tc-offload off is honoured" rule nic0 nic1 4000
+ethtool -K nic0 hw-tc-offload on
+for bad in "accept +nonsense" "accept ft" "faults replace 28" "faults replace 28 101" \
+	"faults forget 28 10" "faults replace 28 10 nic9" "evict some" "counters 1" "reset 0" \
+	"vanish eth0" "appear nic0"; do
+	# shellcheck disable=SC2086
+	fails "bad write: $bad" eval "knob ${bad%% *} '${bad#* }'"
+done
+t "a port vanishes" vanish
+t "and comes back" appear
+t "a port moves and is renamed" move_and_rename
+t "$RULES rules" scale
+t "counters start from zero" reset_counters
+t "unloads under traffic with rules and bound blocks" unload_under_traffic
+t "loads again" insmod "$NIC_KO"
+
+echo "1..$count"
+echo "# $((count - failed)) passed, $failed failed"
+[ $failed = 0 ]

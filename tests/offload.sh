@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug stock
+# timeout: 300
+#
+# Connections go through the NIC: TCP and UDP, IPv4 and IPv6, routed and translated.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology
+
+# Moves bytes over a flow; all of them must pass in the NIC and none by the CPU.
+in_hardware() {
+	local nic cpu
+	nic=$(nic_counter nic_bytes) cpu=$(nic_counter cpu_bytes)
+	flow_send "$1" "$2"
+	nic=$(($(nic_counter nic_bytes) - nic)) cpu=$(($(nic_counter cpu_bytes) - cpu))
+	echo "$nic bytes in the NIC, $cpu by the CPU"
+	# Out and back, and headers on top; next to nothing else is on the wires.
+	[ "$nic" -gt $((2 * $2)) ] && [ "$cpu" -lt 2000 ]
+}
+
+has_hw_offload() {
+	local lines
+	lines=$(on "$router" conntrack -L "$@" 2>/dev/null)
+	echo "$lines"
+	[ "$(wc -l <<<"$lines")" = "$(grep -c '\[HW_OFFLOAD\]' <<<"$lines")" ]
+}
+
+# What conntrack has counted for the client's packets, once the last poll is in.
+counted() {
+	on "$router" conntrack -L -p tcp 2>/dev/null | grep -o 'bytes=[0-9]*' | head -1 | cut -d= -f2
+}
+counted_at_least() { [ "$(counted)" -ge "$1" ]; }
+
+on "$router" sysctl -qw net.netfilter.nf_conntrack_acct=1
+
+for proto in tcp4 tcp6 udp4 udp6; do
+	flowtable_ruleset | load_ruleset
+	flow_open routed $proto
+	check "$proto, routed: both directions are in the NIC" wait_rules 2
+	check "$proto, routed: packets pass in the NIC" in_hardware routed 50000
+	flow_close routed
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+
+	flowtable_ruleset masquerade=1 | load_ruleset
+	flow_open masqueraded $proto
+	check "$proto, masqueraded: both directions are in the NIC" wait_rules 2
+	check "$proto, masqueraded: packets pass in the NIC" in_hardware masqueraded 50000
+	check "$proto, masqueraded: conntrack shows [HW_OFFLOAD]" \
+		has_hw_offload -p "${proto%?}" -f "ipv${proto: -1}"
+	flow_close masqueraded
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+done
+
+# The server is reached by the router's address and another port, and sees another client.
+flowtable_ruleset | load_ruleset
+on "$router" nft -f - <<-END
+	table inet nat {
+		chain prerouting {
+			type nat hook prerouting priority -100; policy accept;
+			iifname "nic0" meta nfproto ipv4 tcp dport 5999 dnat ip to 10.0.2.2:7000
+			iifname "nic0" meta nfproto ipv6 udp dport 5999 dnat ip6 to [fd00:2::2]:7000
+		}
+		chain postrouting {
+			type nat hook postrouting priority 100; policy accept;
+			oifname "nic1" ip protocol { tcp, udp } snat ip to 10.0.2.1:2000-3000
+			oifname "nic1" meta nfproto ipv6 snat ip6 to fd00:2::1
+		}
+	}
+END
+for proto in tcp4 udp6; do
+	_background on "$server" socat -b 1400 "${proto^^}-LISTEN:7000,reuseaddr,fork" PIPE
+	busywait $LIMIT _listens $proto 7000
+	flow_open both $proto 5999
+	check "$proto, source and destination translated: both directions are in the NIC" wait_rules 2
+	check "$proto, source and destination translated: packets pass in the NIC" in_hardware both 50000
+	is "$(nic_rules | grep -cE 'dport=5999 .*(src|sip).*dport:7000')" 1 \
+		"$proto, source and destination translated: the rule says so"
+	flow_close both
+	on "$router" conntrack -F 2>/dev/null
+	check "$proto: nothing stays in the NIC" wait_rules 0
+done
+on "$router" nft flush ruleset
+
+# Hardware's packets are added to conntrack's counters, at the latest when the flow ends.
+flowtable_ruleset | load_ruleset
+flow_open counted tcp4
+check "for counting: both directions are in the NIC" wait_rules 2
+flow_send counted 300000
+on "$router" nft flush ruleset
+check "conntrack has counted what the NIC has forwarded" busywait $LIMIT counted_at_least 300000
+flow_send counted 1000
+check "the connection goes on without the ruleset" true
+
+for counter in replace_eexist replace_dup_match destroy_enoent stats_enoent; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done

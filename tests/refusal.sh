@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 300
+#
+# What the driver or the NIC does not take: the connection goes on in software, and the log
+# says why.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology
+flowtable_ruleset | load_ruleset
+
+refused() { [ "$(nic_counter replace_failed)" -ge "${1:-1}" ]; }
+hw_offload() { on "$router" conntrack -L 2>/dev/null | grep HW_OFFLOAD; }
+last_log() { dmesg | grep 'nft_offload:' | tail -n 1; }
+
+nic faults "replace -28 100 nic1"
+flow_open half tcp4
+check "the NIC refuses the reply direction" busywait $LIMIT refused
+check "so the original direction is not there either" busywait $LIMIT rules_are 0
+check "the connection goes on" flow_send half 5000
+check "it does not claim to be in hardware" fails hw_offload
+check "the log says which flow, direction and error" \
+	grep -q 'tcp 192.168.1.2:.* -> 10.0.2.2:.* reply direction: .*-\(ENOSPC\|28\)' <(last_log)
+
+# C offers the flow again each second with packets. Not every offer reaches the driver.
+before=$(nic_counter replace_failed)
+end=$((SECONDS + 8))
+while [ $SECONDS -lt $end ]; do flow_send half 100; done
+check "a refused flow is offered less and less often" [ $(($(nic_counter replace_failed) - before)) -le 4 ]
+
+nic faults none
+check "when there is room it gets into the NIC" flow_send_until half 60000 rules_are 2
+flow_close half
+on "$router" conntrack -F 2>/dev/null
+check "and out of it" wait_rules 0
+
+nic capacity 1
+flow_open full udp6
+check "a full NIC refuses" busywait $LIMIT eval '[ "$(nic_counter replace_enospc)" -ge 1 ]'
+check "and the connection stays whole in software" busywait $LIMIT rules_are 0
+nic capacity 0
+flow_close full
+on "$router" nft flush ruleset
+on "$router" conntrack -F 2>/dev/null
+
+nic faults "bind -16 100 nic1"
+check "a driver that refuses to be bound fails the ruleset" fails eval 'flowtable_ruleset | load_ruleset'
+check "the log names device, error and what to do" \
+	grep -q 'nic1: cannot offload.*-\(EBUSY\|16\).*flags offload' <(last_log)
+is "$(nic_counter nic0.bound_ft)" 0 "the other device is not bound any more"
+nic faults none
+
+on "$router" ip link add plain type dummy
+check "so does a device that cannot offload" fails eval 'flowtable_ruleset devices="nic0, plain" | load_ruleset'
+check "the log says that it does not support it" grep -q 'plain: cannot offload.*-\(EOPNOTSUPP\|95\)' <(last_log)
+is "$(nic_counter nic0.bound_ft)" 0 "and leaves nothing bound"
+check "without offload, the same flowtable works" \
+	eval 'flowtable_ruleset flags= devices="nic0, plain" | load_ruleset'
+on "$router" nft flush ruleset
+
+flowtable_ruleset | load_ruleset
+flow_open lost tcp6
+check "a flow is in the NIC" wait_rules 2
+nic evict all
+check "the NIC loses its rules: the connection goes on" flow_send lost 5000
+check "and gets into the NIC again" flow_send_until lost 60000 rules_are 2
+flow_close lost
+on "$router" nft flush ruleset
+check "no rule is left" rules_are 0

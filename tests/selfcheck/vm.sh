@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug stock
+# side: host
+# timeout: 300
+#
+# What scripts/vm promises.
+source "$TOP/tests/lib.sh"
+
+share=$(mktemp -d)
+at_exit rm -rf "$share"
+# vm ARGUMENTS…: leaves out, err, status
+vm() {
+	VM_BUILT=1 "$TOP/scripts/vm" --machine "$MACHINE" --log "$share/log" "$@" \
+		>"$share/out" 2>"$share/err" && status=0 || status=$?
+	out=$(<"$share/out") err=$(<"$share/err")
+}
+
+# shellcheck disable=SC2016
+vm --share "$share" -- sh -c '
+	echo "$2"; echo to-stderr >&2; echo again >/dev/stderr
+	cat /proc/modules
+	id -u; pwd; hostname; ip -o link show lo | grep -o "LOOPBACK,UP"
+	touch /etc/x /lib/modules/"$(uname -r)"/x; touch /src/x 2>/dev/null && echo "/src can be written"
+	modprobe nf_flow_table_inet || exit 99
+	echo kept >/share/kept
+	seq 200000 | sha256sum >/share/sum
+	seq 200000 >/share/seq
+	[ "${NFT_OFFLOAD_KO##*/}" = nft_offload.ko ] && [ "${NIC_KO##*/}" = emunic.ko ] && exit 7
+' sh "one  argument" '$HOME "quoted"'
+is "$status" 7 "the exit status is passed on"
+is "$out" "\$HOME \"quoted\"
+0
+/share
+$MACHINE
+LOOPBACK,UP" "standard output is what the command printed"
+is "$err" "to-stderr
+again" "standard error is what the command printed"
+is "$(cat "$share/kept")" kept "what is written to /share stays"
+is "$(sha256sum - <"$share/seq")" "$(cat "$share/sum")" "a large file in /share is whole"
+check "the kernel log is in its file" grep -q "Linux version" "$share/log"
+check "the kernel log has no splat" "$TOP/scripts/judge-log" "$share/log"
+
+# shellcheck disable=SC2016
+vm -- sh -c '[ ! -e /etc/x ] && [ ! -e /lib/modules/$(uname -r)/x ] && seq 100000'
+is "$status" 0 "nothing else stays"
+is "$(sha256sum - <"$share/out")" "$(seq 100000 | sha256sum -)" "a long output is whole"
+
+# The limit counts the boot too.
+[ "$MACHINE" = uml ] && limit=10 || limit=60
+vm --timeout $limit -- sh -c 'echo before; read -r x <>/dev/ptmx'
+is "$status" 124 "the end of the time has its status"
+is "$out" before "what came before it is there"
+check "and says so" grep -q '^vm: TIMEOUT' "$share/err"
+
+vm -- busybox poweroff -f
+is "$status" 125 "a machine that ends before its command has its status"
+check "and says so" grep -q '^vm: CRASH' "$share/err"
+
+# UML has no sysrq; the planted panic is for it too.
+[ "$MACHINE" != uml ] || exit 0
+vm -- sh -c 'echo c >/proc/sysrq-trigger'
+is "$status" 125 "a panic has the same"
+check "and says which" grep -q '^vm: CRASH.*panic' "$share/err"
+check "the kernel log has the panic" grep -q 'Kernel panic' "$share/log"

@@ -1,0 +1,88 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug stock
+# timeout: 300
+#
+# When nftables takes a flowtable or a device away, the NIC has no rule left by the time that
+# the command returns.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology ports=3
+
+# Four flows, eight rules, under a fresh ruleset.
+four_flows() {
+	local proto
+	flowtable_ruleset "$@" | load_ruleset
+	for proto in tcp4 tcp6 udp4 udp6; do flow_open $proto $proto; done
+	check "eight rules are in the NIC" wait_rules 8
+}
+
+four_flows_end() {
+	local proto
+	for proto in tcp4 tcp6 udp4 udp6; do flow_close $proto; done
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+}
+
+flows_go_on() {
+	local proto
+	for proto in tcp4 tcp6 udp4 udp6; do flow_send $proto 2000 || return; done
+}
+
+flows_come_back() {
+	local end=$((SECONDS + 60 * SLOWNESS))
+	until rules_are 8 >/dev/null || [ $SECONDS -gt $end ]; do flows_go_on >/dev/null; done
+	rules_are 8
+}
+
+without_hw_offload() { fails grep HW_OFFLOAD <(on "$router" conntrack -L 2>/dev/null); }
+
+for how in "flush ruleset" "delete table inet fw"; do
+	four_flows
+	# shellcheck disable=SC2086
+	on "$router" nft $how
+	check "nft $how: no rule is left" rules_are 0
+	check "nft $how: connections go on in software" flows_go_on
+	check "nft $how: no connection claims to be in hardware" without_hw_offload
+	four_flows_end
+done
+
+four_flows
+on "$router" nft -f - <<-END
+	flush chain inet fw forward
+	delete flowtable inet fw ft
+END
+check "nft delete flowtable: no rule is left" rules_are 0
+check "nft delete flowtable: connections go on in software" flows_go_on
+four_flows_end
+
+# Each flow passes both devices, so no rule of it may stay, in whichever it comes in.
+four_flows
+on "$router" nft 'delete flowtable inet fw ft { devices = { nic1 }; }'
+check "nft delete flowtable device: no rule is left" rules_are 0
+check "nft delete flowtable device: connections go on in software" flows_go_on
+check "and none of them comes back" rules_are 0
+on "$router" nft 'add flowtable inet fw ft { devices = { nic1 }; flags offload; }'
+check "with the device back, connections are in hardware again" \
+	flows_come_back
+four_flows_end
+
+four_flows devices="nic0, nic1"
+on "$router" nft -f - <<-END
+	flush ruleset
+	$(flowtable_ruleset)
+END
+check "replacing the ruleset in one transaction leaves no stale rule" rules_are 0
+check "and connections get back into hardware" flows_come_back
+four_flows_end
+
+four_flows
+nic vanish nic1
+check "a port that is unplugged: no rule is left" rules_are 0
+nic appear nic1
+four_flows_end
+
+is "$(nic_counter destroy_enoent)" 0 "no rule was removed twice"
+is "$(nic_counter replace_eexist)" 0 "no rule was installed twice"
+is "$(nic_counter destroy_failed)" 0 "no removal failed"
