@@ -33,6 +33,10 @@ module! {
             default: 0,
             description: "0: offload both directions of a flow or none (default), 1: keep one if the other is refused",
         },
+        ttl: u8 {
+            default: 0,
+            description: "who decrements the TTL. 0: find out for each device (default), 1: the rule says so, 2: the hardware does it unasked",
+        },
     },
 }
 
@@ -40,13 +44,19 @@ struct NftOffload {
     _types: flowtable::Registration<Table>,
 }
 
+/// Fails with `EINVAL` unless a parameter's value is 0 to `max`.
+fn in_range(name: &str, value: u8, max: u8) -> Result {
+    if value > max {
+        pr_err!("{name}={value} is out of range: it is 0 to {max}\n");
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
 impl kernel::Module for NftOffload {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let partial = *module_parameters::partial.value();
-        if partial > 1 {
-            pr_err!("partial={} is out of range: it is 0 or 1\n", partial);
-            return Err(EINVAL);
-        }
+        in_range("partial", *module_parameters::partial.value(), 1)?;
+        in_range("ttl", *module_parameters::ttl.value(), 2)?;
         if let Some(how) = flowtable::c_module_is_present(module) {
             pr_err!(
                 "nf_flow_table_inet is {}, and nftables would go on to use it. Delete the \

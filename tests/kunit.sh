@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 #
-# The module's KUnit suites, which run as it is loaded.
+# The module's KUnit suites.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 results=/sys/kernel/debug/kunit
@@ -13,6 +13,7 @@ load_module
 suites=$(comm -13 <(echo "$before") <(ls $results))
 passed=0
 for suite in $suites; do
+	echo run >"$results/$suite/run"
 	# Not the plan and the totals, nor the suite's own line, which is not indented.
 	passed=$((passed + $(grep -cE '^ +ok [0-9]+ ' "$results/$suite/results" || true)))
 	check "$suite has no test that fails" fails grep -E '^ *not ok ' "$results/$suite/results"

@@ -18,10 +18,7 @@ use kernel::{
     error::to_result,
     fmt,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::aref::ARef,
     types::Opaque, //
 };
 
@@ -30,6 +27,13 @@ use kernel::{
 pub(crate) struct DriverError {
     pub(crate) errno: Error,
     pub(crate) words: Words,
+}
+
+impl DriverError {
+    /// Whether the driver refused what the rule says, and not for want of room or the like.
+    pub(crate) fn is_about_the_rule(&self) -> bool {
+        self.errno == eopnotsupp() || self.errno == EINVAL
+    }
 }
 
 impl fmt::Display for DriverError {
@@ -117,7 +121,7 @@ impl BoundBlock {
     ///
     /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`.
-    pub(crate) fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
+    pub(crate) fn bind(dev: &NetDevice) -> Result<Pin<KBox<Self>>, DriverError> {
         let errno = |errno| DriverError {
             errno,
             words: Words::NONE,
@@ -128,7 +132,7 @@ impl BoundBlock {
         }
 
         // INVARIANT: The block is initialised, and empty as long as no driver is bound.
-        let bound = Arc::pin_init(
+        let bound = KBox::pin_init(
             pin_init!(Self {
                 // SAFETY: The slot is valid for writes and pinned.
                 block <- Opaque::ffi_init(|slot| unsafe { bindings::shim_block_init(slot) }),
@@ -148,11 +152,6 @@ impl BoundBlock {
             Ok(()) => Ok(bound),
             Err(errno) => Err(DriverError { errno, words }),
         }
-    }
-
-    /// Whether this is the block of `dev`.
-    pub(crate) fn is_for(&self, dev: &NetDevice) -> bool {
-        core::ptr::eq(&*self.dev, dev)
     }
 
     /// The bound device.

@@ -103,6 +103,8 @@ pub(crate) enum Action {
         keep: u32,
         value: u32,
     },
+    /// Takes one off the TTL or hop limit.
+    DecrementTtl(Header),
     VlanPop,
     VlanPush(Vlan),
     PppoePush {
@@ -134,7 +136,7 @@ pub(crate) struct Actions {
 
 impl Actions {
     /// `NF_FLOW_RULE_ACTION_MAX`. IPv6 with both kinds of NAT, two tags taken off and two put on
-    /// needs 4 + 2 + 2 + 5 + 5 + 1 = 19.
+    /// needs 4 + 2 + 2 + 5 + 5 + 1 + 1 = 20.
     pub(crate) const MAX: usize = 24;
 
     pub(crate) const fn new() -> Self {
@@ -400,6 +402,16 @@ impl Drop for FlowRule {
     }
 }
 
+fn htype(header: Header) -> bindings::flow_action_mangle_base {
+    match header {
+        Header::Eth => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_ETH,
+        Header::Ip4 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP4,
+        Header::Ip6 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP6,
+        Header::Tcp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_TCP,
+        Header::Udp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_UDP,
+    }
+}
+
 fn write_action(
     entry: &mut bindings::flow_action_entry,
     action: &Action,
@@ -414,17 +426,26 @@ fn write_action(
             keep,
             value,
         } => {
-            args.mangle.htype = match header {
-                Header::Eth => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_ETH,
-                Header::Ip4 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP4,
-                Header::Ip6 => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_IP6,
-                Header::Tcp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_TCP,
-                Header::Udp => bindings::flow_action_mangle_base_FLOW_ACT_MANGLE_HDR_TYPE_UDP,
-            };
+            args.mangle.htype = htype(header);
             args.mangle.offset = offset;
             args.mangle.mask = keep;
             args.mangle.val = value;
             bindings::flow_action_id_FLOW_ACTION_MANGLE
+        }
+        // TTL and hop limit are the first and the last byte of their words; the addition of 255 is
+        // what `pedit ... ttl dec` makes of it.
+        Action::DecrementTtl(header) => {
+            let (offset, byte) = match header {
+                Header::Ip6 => (4, 3),
+                _ => (8, 0),
+            };
+            let mut field = [0; 4];
+            field[byte] = 0xff;
+            args.mangle.htype = htype(header);
+            args.mangle.offset = offset;
+            args.mangle.mask = !u32::from_ne_bytes(field);
+            args.mangle.val = u32::from_ne_bytes(field);
+            bindings::flow_action_id_FLOW_ACTION_ADD
         }
         Action::VlanPop => bindings::flow_action_id_FLOW_ACTION_VLAN_POP,
         Action::VlanPush(vlan) => {

@@ -12,11 +12,11 @@ use crate::{
         flowtable::Flowtable, //
     },
     offload::{
-        devices::Devices,
+        devices::{Device, Devices},
         index::Index,
         record::{Installed, Record, State},
         refusal::Cause,
-        translate::translate, //
+        translate::{translate, Ttl}, //
     },
 };
 use kernel::{
@@ -59,9 +59,9 @@ impl<'a> Rules<'a> {
 
     /// The driver that has the rule of a direction, if any has. (A device leaves the table only
     /// after its rules have left the device.)
-    fn installed(&mut self, dir: Direction) -> Option<(Installed, &'a BoundBlock)> {
+    fn installed(&mut self, dir: Direction) -> Option<&'a BoundBlock> {
         let installed = (*self.state.rule(dir))?;
-        Some((installed, self.devices.get(installed.ingress)?))
+        Some(self.devices.get(installed.ingress)?.driver())
     }
 
     fn forget(&mut self, dir: Direction) {
@@ -80,12 +80,34 @@ impl<'a> Rules<'a> {
 
     /// Installs the rule of a direction that has none.
     pub(super) fn install(&mut self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
-        let rule = translate(flow, dir).map_err(Cause::Unsupported)?;
-        let ingress = rule.matches.ingress;
+        let ingress = flow.tuple(dir).ingress;
         let device = self.devices.get(ingress).ok_or(Cause::NotBound(ingress))?;
+        let mut result = Err(Cause::NotIp);
+
+        for &ttl in device.ttl() {
+            result = self.install_with(device, flow, dir, ttl);
+            match result {
+                Ok(()) => device.set_ttl(ttl),
+                // Maybe it is the TTL that the driver does not take.
+                Err(Cause::Driver(error)) if error.is_about_the_rule() => continue,
+                Err(_) => {}
+            }
+            break;
+        }
+        result
+    }
+
+    fn install_with(
+        &mut self,
+        device: &Device,
+        flow: &Flow,
+        dir: Direction,
+        ttl: Ttl,
+    ) -> Result<(), Cause> {
+        let rule = translate(flow, dir, ttl).map_err(Cause::Unsupported)?;
         let rule = FlowRule::new(&rule, self.table.net()).map_err(Cause::Prepare)?;
         let installed = Installed {
-            ingress,
+            ingress: flow.tuple(dir).ingress,
             egress: rule.egress().ifindex(),
         };
 
@@ -97,7 +119,7 @@ impl<'a> Rules<'a> {
             .map_err(Cause::Prepare)
             .and_then(|()| {
                 let name = self.record.rule_name(dir, self.table.priority());
-                device.replace(name, &rule).map_err(Cause::Driver)
+                device.driver().replace(name, &rule).map_err(Cause::Driver)
             });
         if result.is_err() {
             self.forget(dir);
@@ -108,11 +130,11 @@ impl<'a> Rules<'a> {
     /// Asks the driver what the rule of a direction has done since it was last asked; nothing if
     /// there is none. A rule that the hardware has lost is forgotten.
     pub(super) fn poll(&mut self, dir: Direction) -> Result<FlowStats, Lost> {
-        let Some((_, device)) = self.installed(dir) else {
+        let Some(driver) = self.installed(dir) else {
             return Ok(FlowStats::default());
         };
 
-        match device.stats(self.record.rule_name(dir, self.table.priority())) {
+        match driver.stats(self.record.rule_name(dir, self.table.priority())) {
             Ok(stats) => {
                 self.state.hit = self.state.hit.max(stats.lastused);
                 Ok(stats)
@@ -153,12 +175,12 @@ impl<'a> Rules<'a> {
                 }
             }
 
-            if let Some((_, device)) = self.installed(dir) {
+            if let Some(driver) = self.installed(dir) {
                 let name = self.record.rule_name(dir, self.table.priority());
-                if let Err(error) = device.destroy(name) {
+                if let Err(error) = driver.destroy(name) {
                     pr_warn!(
                         "{}: the driver did not remove a rule ({} direction): {}\n",
-                        device.device().name(),
+                        driver.device().name(),
                         dir,
                         error
                     );

@@ -4,7 +4,7 @@
 //!
 //! The order of the actions is the one of `nf_flow_rule_route_ipv4()` and `_ipv6()`, which drivers
 //! are used to: addresses of the frame, tags off, tags on, source and destination translation,
-//! checksums, way out.
+//! checksums, way out. The TTL, which C leaves out, comes before the checksums.
 
 use crate::{
     net::{
@@ -47,8 +47,17 @@ impl From<Full> for Unsupported {
     }
 }
 
+/// Who takes one off the TTL or hop limit of a packet. Somebody has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ttl {
+    /// An action of the rule, as in tc. mlx5 takes it, and does nothing without it.
+    ByRule,
+    /// The hardware, unasked. mtk_ppe and airoha_ppe do, and refuse to be told.
+    ByHardware,
+}
+
 /// The rule for the packets of `flow` in direction `dir`.
-pub(super) fn translate(flow: &Flow, dir: Direction) -> Result<Rule, Unsupported> {
+pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, Unsupported> {
     let this = flow.tuple(dir);
     let other = flow.tuple(dir.reverse());
 
@@ -98,10 +107,16 @@ pub(super) fn translate(flow: &Flow, dir: Direction) -> Result<Rule, Unsupported
         };
         nat(&mut actions, this, other, field)?;
     }
-    if (flow.snat || flow.dnat) && matches!(this.addresses, Addresses::V4 { .. }) {
+    let is_ipv4 = matches!(this.addresses, Addresses::V4 { .. });
+    if ttl == Ttl::ByRule {
+        let header = if is_ipv4 { Header::Ip4 } else { Header::Ip6 };
+        actions.push(Action::DecrementTtl(header))?;
+    }
+    let translated = flow.snat || flow.dnat;
+    if is_ipv4 && (translated || ttl == Ttl::ByRule) {
         let l4 = match this.l4proto {
-            IPPROTO_TCP => CSUM_TCP,
-            IPPROTO_UDP => CSUM_UDP,
+            IPPROTO_TCP if translated => CSUM_TCP,
+            IPPROTO_UDP if translated => CSUM_UDP,
             _ => 0,
         };
         actions.push(Action::Csum {
@@ -366,7 +381,7 @@ mod tests {
     }
 
     fn translated(flow: &Flow, dir: Direction) -> Option<Rule> {
-        let rule = translate(flow, dir).ok();
+        let rule = translate(flow, dir, Ttl::ByHardware).ok();
         assert!(rule.is_some());
         rule
     }
@@ -390,6 +405,29 @@ mod tests {
             assert!(touched[..12].iter().all(|&touched| touched));
             assert_eq!(rule.actions.as_slice().len(), 5);
             assert_eq!(rule.egress(), Some(egress));
+        }
+    }
+
+    #[test]
+    fn the_ttl_is_decremented_by_the_rule_if_told_so() {
+        for (flow, csum) in [
+            (routed(IPPROTO_UDP), CSUM_IPV4),
+            (masqueraded(IPPROTO_UDP), CSUM_IPV4 | CSUM_UDP),
+        ] {
+            let (Ok(with), Ok(without)) = (
+                translate(&flow, Direction::Original, Ttl::ByRule),
+                translate(&flow, Direction::Original, Ttl::ByHardware),
+            ) else {
+                return assert!(false);
+            };
+            let actions = with.actions.as_slice();
+            let [.., ttl, sum, _] = actions else {
+                return assert!(false);
+            };
+
+            assert_eq!(*ttl, Action::DecrementTtl(Header::Ip4));
+            assert_eq!(*sum, Action::Csum { flags: csum });
+            assert!(!without.actions.as_slice().contains(ttl));
         }
     }
 
@@ -571,7 +609,7 @@ mod tests {
         let refusal = |change: fn(&mut Flow)| {
             let mut flow = routed(IPPROTO_UDP);
             change(&mut flow);
-            translate(&flow, Direction::Original).err()
+            translate(&flow, Direction::Original, Ttl::ByHardware).err()
         };
 
         assert_eq!(
@@ -586,7 +624,7 @@ mod tests {
                 by_switch: false,
             });
             assert_eq!(
-                translate(&flow, Direction::Original).err(),
+                translate(&flow, Direction::Original, Ttl::ByHardware).err(),
                 Some(Unsupported::Encapsulation(ETH_P_8021AD))
             );
         }

@@ -188,8 +188,11 @@ static int emunic_setup_block(struct emunic_port *port, bool ft,
 	bool bind = bo->command == FLOW_BLOCK_BIND;
 	int err;
 
+	/* not counted: clsact asks for its egress side each time */
+	if (bo->binder_type != FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS)
+		return -EOPNOTSUPP;
+
 	mutex_lock(&emunic.lock);
-	/* by knob: nothing to UNBIND then, -ENOENT would follow anyway */
 	if (bind && !emunic_accepts(ft ? EMUNIC_FT : EMUNIC_BLOCK)) {
 		NL_SET_ERR_MSG_MOD(bo->extack, "binder not supported");
 		err = -EOPNOTSUPP;

@@ -2,9 +2,9 @@
 /* emunic: compiles a flow_rule into a key and a program, or says why not. */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
+#include <linux/string.h>
 #include <linux/tc_act/tc_csum.h>
 #include <linux/tcp.h>
-#include <net/ipv6.h>
 #include <net/pkt_cls.h>
 
 #include "emunic.h"
@@ -140,9 +140,6 @@ static int emunic_match_addrs(const struct flow_rule *rule, u16 addr_type,
 			      struct netlink_ext_ack *extack,
 			      struct emunic_key *key)
 {
-	static const struct in6_addr exact = {
-		.s6_addr32 = { ~0, ~0, ~0, ~0 },
-	};
 	struct flow_match_ipv4_addrs v4;
 	struct flow_match_ipv6_addrs v6;
 
@@ -160,8 +157,8 @@ static int emunic_match_addrs(const struct flow_rule *rule, u16 addr_type,
 	    addr_type == FLOW_DISSECTOR_KEY_IPV6_ADDRS &&
 	    flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_IPV6_ADDRS)) {
 		flow_rule_match_ipv6_addrs(rule, &v6);
-		if (!ipv6_addr_equal(&v6.mask->src, &exact) ||
-		    !ipv6_addr_equal(&v6.mask->dst, &exact))
+		if (memchr_inv(&v6.mask->src, 0xff, sizeof(v6.mask->src)) ||
+		    memchr_inv(&v6.mask->dst, 0xff, sizeof(v6.mask->dst)))
 			goto not_exact;
 		key->src = v6.key->src;
 		key->dst = v6.key->dst;

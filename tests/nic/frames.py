@@ -8,6 +8,7 @@ compares every byte of what leaves: at wire1 if the hardware is to take the
 frame, else at nic0, unchanged. Checksums of expected frames are computed from
 nothing, not by increments. Prints "ok NAME" or "not ok NAME" lines.
 """
+
 import os
 import select
 import socket
@@ -45,10 +46,31 @@ class Frame:
     """A frame as its fields; change() gives the one that should leave."""
 
     def __init__(self, **fields):
-        self.f = dict(dst=RMAC, src=CMAC, tags=(), pppoe=None, v=4, saddr=None, daddr=None,
-                      ttl=64, tos=0, ident=1, frag=0, options=b"", proto="udp", sport=4000,
-                      dport=5000, flags=0x10, payload=MARK, udp_zero=False, ext=None,
-                      l4=None, bad_ip_csum=False, cut=0, pad=0)
+        self.f = dict(
+            dst=RMAC,
+            src=CMAC,
+            tags=(),
+            pppoe=None,
+            v=4,
+            saddr=None,
+            daddr=None,
+            ttl=64,
+            tos=0,
+            ident=1,
+            frag=0,
+            options=b"",
+            proto="udp",
+            sport=4000,
+            dport=5000,
+            flags=0x10,
+            payload=MARK,
+            udp_zero=False,
+            ext=None,
+            l4=None,
+            bad_ip_csum=False,
+            cut=0,
+            pad=0,
+        )
         self.f.update(fields)
         v6 = self.f["v"] == 6
         self.f["saddr"] = self.f["saddr"] or (C6 if v6 else C4)
@@ -88,11 +110,24 @@ class Frame:
             if f["ext"] is not None:
                 ext = struct.pack("!BB", num, 0) + b"\1\4\0\0\0\0"
                 num = f["ext"]
-            return (struct.pack("!IHBB", 6 << 28 | f["tos"] << 20, len(ext + l4), num, f["ttl"]) +
-                    addr(f["saddr"]) + addr(f["daddr"]) + ext + l4)
+            return (
+                struct.pack("!IHBB", 6 << 28 | f["tos"] << 20, len(ext + l4), num, f["ttl"])
+                + addr(f["saddr"])
+                + addr(f["daddr"])
+                + ext
+                + l4
+            )
         ihl = 5 + len(f["options"]) // 4
-        start = struct.pack("!BBHHHBB", 4 << 4 | ihl, f["tos"], 4 * ihl + len(l4),
-                            f["ident"], f["frag"], f["ttl"], num)
+        start = struct.pack(
+            "!BBHHHBB",
+            4 << 4 | ihl,
+            f["tos"],
+            4 * ihl + len(l4),
+            f["ident"],
+            f["frag"],
+            f["ttl"],
+            num,
+        )
         rest = addr(f["saddr"]) + addr(f["daddr"]) + f["options"]
         check = csum(start + rest) ^ (0x5555 if f["bad_ip_csum"] else 0)
         return start + struct.pack("!H", check) + rest + l4
@@ -104,12 +139,13 @@ class Frame:
         for tpid, tci in f["tags"]:
             out += struct.pack("!HH", tpid, tci)
         if f["pppoe"] is not None:
-            out += struct.pack("!HBBHHH", 0x8864, 0x11, 0, f["pppoe"], len(l3) + 2,
-                               0x21 if f["v"] == 4 else 0x57)
+            out += struct.pack(
+                "!HBBHHH", 0x8864, 0x11, 0, f["pppoe"], len(l3) + 2, 0x21 if f["v"] == 4 else 0x57
+            )
         else:
             out += struct.pack("!H", 0x0800 if f["v"] == 4 else 0x86DD)
         out += l3
-        return out[:len(out) - f["cut"]] + b"\0" * f["pad"]
+        return out[: len(out) - f["cut"]] + b"\0" * f["pad"]
 
 
 class Tap:
@@ -168,7 +204,7 @@ def flower(frame):
     for i, (_, tci) in enumerate(f["tags"]):
         inner = chain[i + 1] if i + 1 < len(chain) else {"ip": "ipv4"}.get(l3, l3)
         p = "c" if i else ""
-        out += f" {p}vlan_id {tci & 0xfff} {p}vlan_ethtype {inner}"
+        out += f" {p}vlan_id {tci & 0xFFF} {p}vlan_ethtype {inner}"
     if f["pppoe"] is not None:
         out += f" pppoe_sid {f['pppoe']} ppp_proto {l3}"
     proto = chain[0] if chain else "ppp_ses" if f["pppoe"] is not None else l3
@@ -198,8 +234,9 @@ class Bench:
     def result(self, name, problem):
         if problem:
             self.failed += 1
-        print(f"{'not ok' if problem else 'ok'} {name}{': ' + problem if problem else ''}",
-              flush=True)
+        print(
+            f"{'not ok' if problem else 'ok'} {name}{': ' + problem if problem else ''}", flush=True
+        )
 
     def wait(self, timeout=TIMEOUT):
         """The first marked frame at wire1 or nic0."""
@@ -214,12 +251,12 @@ class Bench:
                 if data is not None:
                     return name, data
 
-    def case(self, name, frame, out=None, actions=MACS, tail="", match=None,
-             exception=None, accept=None):
+    def case(
+        self, name, frame, out=None, actions=MACS, tail="", match=None, exception=None, accept=None
+    ):
         """out: the frame expected at wire1; None: the CPU gets the frame as it is."""
         try:
-            problem = self.try_case(frame, out, actions, tail, match or frame, exception,
-                                    accept)
+            problem = self.try_case(frame, out, actions, tail, match or frame, exception, accept)
         except RuntimeError as e:
             problem = str(e)
         self.result(name, problem)
@@ -227,9 +264,17 @@ class Bench:
     def try_case(self, frame, out, actions, tail, match, exception, accept):
         knob("accept", "default " + (accept or ""))
         self.remove_rule()
-        run("tc", "filter", "add", "dev", "nic0", "ingress", *flower(match).split(),
+        run(
+            "tc",
+            "filter",
+            "add",
+            "dev",
+            "nic0",
+            "ingress",
+            *flower(match).split(),
             *f"action pedit ex {actions} pipe{tail}".split(),
-            *"action mirred egress redirect dev nic1".split())
+            *"action mirred egress redirect dev nic1".split(),
+        )
         self.installed = True
         before = counters()
         data = bytes(frame)
@@ -251,8 +296,11 @@ class Bench:
             c = f"nic0.{kind}_{unit}"
             if after[c] - before[c] != n:
                 return f"{c} went up by {after[c] - before[c]}, not {n}"
-        excs = {k: after[k] - before[k] for k in after
-                if k.startswith("exception_") and after[k] != before[k]}
+        excs = {
+            k: after[k] - before[k]
+            for k in after
+            if k.startswith("exception_") and after[k] != before[k]
+        }
         if excs != ({f"exception_{exception}": 1} if exception else {}):
             return f"exceptions: {excs}"
         with open(DEBUGFS + "rules") as f:
@@ -288,8 +336,13 @@ def forward(b, v):
         b.case(f"v{v} {proto} snat", base, base.change(**out, **ip_s), snat, tail=done)
         b.case(f"v{v} {proto} dnat", base, base.change(**out, **ip_d), dnat, tail=done)
         b.case(f"v{v} {proto} snat+dnat", base, base.change(**out, **ip_s, **ip_d), both, tail=done)
-        b.case(f"v{v} {proto} port only", base, base.change(**out, sport=6000),
-               f"{MACS} munge {proto} sport set 6000", tail=done)
+        b.case(
+            f"v{v} {proto} port only",
+            base,
+            base.change(**out, sport=6000),
+            f"{MACS} munge {proto} sport set 6000",
+            tail=done,
+        )
         big = base.change(payload=MARK * 120)
         b.case(f"v{v} {proto} 1440 bytes", big, big.change(**out, **ip_s), snat, tail=done)
     base = Frame(v=v)
@@ -299,11 +352,16 @@ def forward(b, v):
         zero = base.change(udp_zero=True)
         b.case("v4 udp checksum 0 stays 0", zero, zero.change(**moved), snat)
     p = udp_sum_becomes(base.change(**moved), 0xFFFF)
-    b.case(f"v{v} udp checksum becomes ffff", base.change(payload=p),
-           base.change(**moved, payload=p), snat)
+    b.case(
+        f"v{v} udp checksum becomes ffff",
+        base.change(payload=p),
+        base.change(**moved, payload=p),
+        snat,
+    )
     p = udp_sum_becomes(base, 0xFFFF)
-    b.case(f"v{v} udp checksum was ffff", base.change(payload=p),
-           base.change(**moved, payload=p), snat)
+    b.case(
+        f"v{v} udp checksum was ffff", base.change(payload=p), base.change(**moved, payload=p), snat
+    )
     odd = base.change(payload=MARK + b"x", tos=0xB9)
     b.case(f"v{v} odd length, dscp and ecn", odd, odd.change(**moved), snat)
     gre = base.change(proto="gre")
@@ -335,22 +393,40 @@ def tags(b):
         return f" action vlan push id {vid} protocol {proto} pipe"
 
     b.case("vlan pop", one, base.change(**out), tail=pop)
-    b.case("vlan pop, priority ignored", one.change(tags=((q, 5 << 13 | 7),)),
-           base.change(**out), tail=pop)
+    b.case(
+        "vlan pop, priority ignored",
+        one.change(tags=((q, 5 << 13 | 7),)),
+        base.change(**out),
+        tail=pop,
+    )
     b.case("vlan push", base, one.change(**out), tail=push(7))
     b.case("vlan pop and push", one, base.change(**out, tags=((q, 9),)), tail=pop + push(9))
     b.case("vlan kept", one, one.change(**out))
-    b.case("vlan kept with priority, another pushed", one.change(tags=((q, 3 << 13 | 7),)),
-           base.change(**out, tags=((q, 9), (q, 3 << 13 | 7))), tail=push(9))
+    b.case(
+        "vlan kept with priority, another pushed",
+        one.change(tags=((q, 3 << 13 | 7),)),
+        base.change(**out, tags=((q, 9), (q, 3 << 13 | 7))),
+        tail=push(9),
+    )
     b.case("qinq pop both", two, base.change(**out), tail=pop + pop)
     b.case("qinq pop outer", two, base.change(**out, tags=((q, 200),)), tail=pop)
     b.case("qinq push: the last is outer", base, two.change(**out), tail=push(200) + push(100))
-    b.case("qinq push, outer first", base, two.change(**out), tail=push(100) + push(200),
-           accept="+push_outer_first")
+    b.case(
+        "qinq push, outer first",
+        base,
+        two.change(**out),
+        tail=push(100) + push(200),
+        accept="+push_outer_first",
+    )
     s_c = base.change(tags=((ad, 100), (q, 200)))
     b.case("802.1ad pop both", s_c, base.change(**out), tail=pop + pop, accept="+8021ad")
-    b.case("802.1ad push", base, s_c.change(**out), tail=push(200) + push(100, "802.1ad"),
-           accept="+8021ad")
+    b.case(
+        "802.1ad push",
+        base,
+        s_c.change(**out),
+        tail=push(200) + push(100, "802.1ad"),
+        accept="+8021ad",
+    )
     b.case("untagged rule, tagged frame", one, match=base)
     b.case("tagged rule, untagged frame", base, match=one)
     b.case("vlan 7 rule, vlan 8 frame", one.change(tags=((q, 8),)), match=one)
@@ -359,8 +435,14 @@ def tags(b):
     ses = base.change(pppoe=5)
     b.case("plain rule, pppoe frame", ses, match=base)
     b.case("pppoe decapsulated", ses, base.change(**out), match=base, accept="+pppoe_decap")
-    b.case("pppoe decapsulated in a vlan", ses.change(tags=((q, 7),)), base.change(**out),
-           match=one, tail=pop, accept="+pppoe_decap")
+    b.case(
+        "pppoe decapsulated in a vlan",
+        ses.change(tags=((q, 7),)),
+        base.change(**out),
+        match=one,
+        tail=pop,
+        accept="+pppoe_decap",
+    )
     b.case("pppoe session matched", ses, base.change(**out), accept="+pppoe_match")
     b.case("pppoe other session", ses.change(pppoe=6), match=ses, accept="+pppoe_match")
 
@@ -371,41 +453,50 @@ def exceptions(b):
     six = Frame(v=6)
     for flag, bit in (("fin", 1), ("syn", 2), ("rst", 4)):
         b.case(f"tcp {flag}", tcp.change(flags=0x10 | bit), match=tcp, exception="tcp_flags")
-    b.case("tcp psh is no exception", tcp.change(flags=0x18),
-           tcp.change(flags=0x18, src=NEW_SMAC, dst=NEW_DMAC, ttl=63))
+    b.case(
+        "tcp psh is no exception",
+        tcp.change(flags=0x18),
+        tcp.change(flags=0x18, src=NEW_SMAC, dst=NEW_DMAC, ttl=63),
+    )
     for v, f in ((4, base), (6, six)):
         for ttl in (0, 1):
             b.case(f"v{v} ttl {ttl}", f.change(ttl=ttl), exception="ttl")
-        b.case(f"v{v} ttl 2", f.change(ttl=2),
-               f.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=1))
-        b.case(f"v{v} frame shorter than its header says", f.change(cut=4), match=f,
-               exception="other")
+        b.case(f"v{v} ttl 2", f.change(ttl=2), f.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=1))
+        b.case(
+            f"v{v} frame shorter than its header says", f.change(cut=4), match=f, exception="other"
+        )
         b.case(f"v{v} multicast mac", f.change(dst=bytes.fromhex("01005e000001")), match=f)
         b.case(f"v{v} other port", f.change(dport=5001), match=f)
         b.case(f"v{v} other protocol", f.change(proto="tcp"), match=f)
-        b.case(f"v{v} padded frame", f.change(pad=20),
-               f.change(pad=20, src=NEW_SMAC, dst=NEW_DMAC, ttl=63))
-    b.case("v4 options", base.change(options=b"\x01\x01\x01\x00"), match=base,
-           exception="options")
+        b.case(
+            f"v{v} padded frame",
+            f.change(pad=20),
+            f.change(pad=20, src=NEW_SMAC, dst=NEW_DMAC, ttl=63),
+        )
+    b.case("v4 options", base.change(options=b"\x01\x01\x01\x00"), match=base, exception="options")
     b.case("v4 first fragment", base.change(frag=0x2000), match=base, exception="fragment")
     b.case("v4 last fragment", base.change(frag=0x0010), match=base, exception="fragment")
-    b.case("v4 bad header checksum", base.change(bad_ip_csum=True), match=base,
-           exception="other")
-    b.case("tcp header cut", tcp.change(l4=b"\x0f\xa0\x13\x88" + MARK), match=tcp,
-           exception="other")
+    b.case("v4 bad header checksum", base.change(bad_ip_csum=True), match=base, exception="other")
+    b.case(
+        "tcp header cut", tcp.change(l4=b"\x0f\xa0\x13\x88" + MARK), match=tcp, exception="other"
+    )
     b.case("v6 hop-by-hop", six.change(ext=0), match=six, exception="options")
     b.case("v6 fragment header", six.change(ext=44), match=six, exception="fragment")
     run("ip", "link", "set", "nic1", "mtu", "1000")
     for v, head in ((4, 28), (6, 48)):
         fits = Frame(v=v, payload=MARK.ljust(1000 - head, b"."))
         over = Frame(v=v, payload=MARK.ljust(1001 - head, b"."))
-        b.case(f"v{v} exactly the egress mtu", fits,
-               fits.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=63))
+        b.case(
+            f"v{v} exactly the egress mtu", fits, fits.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=63)
+        )
         b.case(f"v{v} over the egress mtu", over, exception="mtu")
     tagged = Frame(payload=MARK.ljust(1000 - 28, b"."))
-    b.case("a pushed tag is outside the mtu", tagged,
-           tagged.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=63, tags=((0x8100, 7),)),
-           tail=" action vlan push id 7 pipe")
+    b.case(
+        "a pushed tag is outside the mtu",
+        tagged,
+        tagged.change(src=NEW_SMAC, dst=NEW_DMAC, ttl=63, tags=((0x8100, 7),)),
+        tail=" action vlan push id 7 pipe",
+    )
     run("ip", "link", "set", "nic1", "mtu", "1500")
     run("ip", "link", "set", "nic1", "down")
     b.case("egress port down", base, exception="egress")
@@ -417,10 +508,20 @@ def ttl_as_told(b):
     for v, words in ((4, "ip ttl"), (6, "ip6 hoplimit")):
         f = Frame(v=v)
         b.case(f"v{v} no ttl action, no decrement", f, f.change(**out), accept="+ttl_add")
-        b.case(f"v{v} ttl added -1", f, f.change(**out, ttl=63),
-               f"{MACS} munge {words} add 255", accept="+ttl_add")
-        b.case(f"v{v} ttl set", f, f.change(**out, ttl=99),
-               f"{MACS} munge {words} set 99", accept="+ttl_add")
+        b.case(
+            f"v{v} ttl added -1",
+            f,
+            f.change(**out, ttl=63),
+            f"{MACS} munge {words} add 255",
+            accept="+ttl_add",
+        )
+        b.case(
+            f"v{v} ttl set",
+            f,
+            f.change(**out, ttl=99),
+            f"{MACS} munge {words} set 99",
+            accept="+ttl_add",
+        )
 
 
 def main():

@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: stock
+# timeout: 900
+#
+# What a user of a stock kernel does: make, make install, and then nothing but nft.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+TOP=${TOP:-/src}
+
+name=nft_offload
+checkout=$(mktemp -d)
+at_exit rm -rf "$checkout"
+cp -a "$TOP/Makefile" "$TOP/Kbuild" "$TOP/rust" "$TOP/scripts" "$TOP/tests" "$checkout"
+run_make() { make --no-print-directory -C "$checkout" "$@"; }
+unused() { grep -q "^$1 [0-9]* 0 " /proc/modules; }
+flowtable() { nft -f - <<<'table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }'; }
+installed() { find "/lib/modules/$(uname -r)/updates" /etc/modprobe.d -name '*nft*offload*' 2>/dev/null | sort; }
+
+check "make builds for the running kernel" run_make
+ko=$(find "$checkout/build" -name $name.ko)
+is "$(modinfo -F vermagic "$ko" | cut -d' ' -f1)" "$(uname -r)" "it is built for this kernel"
+
+check "make install" run_make install
+is "$(installed)" "/etc/modprobe.d/nft-offload.conf
+/lib/modules/$(uname -r)/updates/$name.ko" "the module and its modprobe.d file are there"
+
+check "nft makes a flowtable" flowtable
+check "and has loaded this module for it" [ -d /sys/module/$name ]
+check "and not the C one" [ ! -d /sys/module/nf_flow_table_inet ]
+check "modprobe -r is refused as long as the flowtable is there" fails modprobe -r $name
+nft flush ruleset
+busywait $LIMIT unused $name
+check "and unloads it afterwards" modprobe -r $name
+
+check "modprobe takes parameters" modprobe $name partial=1
+check "the C module is not loaded by its alias any more" \
+	fails grep -q nf_flow_table_inet <(modprobe -n -v nf-flowtable-1)
+modprobe -r $name
+
+check "make install can be repeated" run_make install
+check "make uninstall" run_make uninstall
+is "$(installed)" "" "leaves nothing"
+check "make uninstall can be repeated" run_make uninstall
+check "nft makes a flowtable again" flowtable
+check "with the C module" [ -d /sys/module/nf_flow_table_inet ]
+check "and without this one" [ ! -d /sys/module/$name ]
+nft flush ruleset
+busywait $LIMIT unused nf_flow_table_inet
+modprobe -r nf_flow_table_inet
