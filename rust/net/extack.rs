@@ -9,8 +9,8 @@ use crate::{
     net::device::write_c_chars, //
 };
 use kernel::{
-    ffi::CStr,
-    fmt, //
+    fmt,
+    str::{CStr, CStrExt}, //
 };
 
 /// As long as `NETLINK_MAX_FMTMSG_LEN`; longer constant messages are cut.
@@ -34,7 +34,7 @@ impl Extack {
 
         if !extack.0._msg.is_null() {
             // SAFETY: By the type invariant; `extack` has not moved since `f` was called.
-            let msg = unsafe { CStr::from_ptr(extack.0._msg.cast()) };
+            let msg = unsafe { CStr::from_char_ptr(extack.0._msg) };
             let msg = msg.to_bytes();
             let len = msg.len().min(WORDS_LEN);
             words.0[..len].copy_from_slice(&msg[..len]);

@@ -240,12 +240,7 @@ impl PinnedDrop for BoundBlock {
         // SAFETY: The device is alive and takes requests (checked in `bind`), the block is still
         // initialised, and nobody else uses it any more.
         let (result, words) = Extack::with(|extack| unsafe {
-            bindings::shim_block_unbind(
-                self.block.get(),
-                self.dev.as_raw(),
-                TC_SETUP_FT,
-                extack,
-            )
+            bindings::shim_block_unbind(self.block.get(), self.dev.as_raw(), TC_SETUP_FT, extack)
         });
 
         if let Err(errno) = to_result(result) {

@@ -172,10 +172,13 @@ pub(crate) struct Rule {
 impl Rule {
     /// The index of the device by which packets leave.
     pub(crate) fn egress(&self) -> Option<u32> {
-        self.actions.as_slice().iter().find_map(|action| match action {
-            Action::Redirect { ifindex } => Some(*ifindex),
-            _ => None,
-        })
+        self.actions
+            .as_slice()
+            .iter()
+            .find_map(|action| match action {
+                Action::Redirect { ifindex } => Some(*ifindex),
+                _ => None,
+            })
     }
 }
 
@@ -231,7 +234,10 @@ impl MatchStorage {
     }
 
     fn write(&mut self, matches: &Match) {
-        self.uses(bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_META, offset_of!(Key, meta));
+        self.uses(
+            bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_META,
+            offset_of!(Key, meta),
+        );
         self.key.meta.ingress_ifindex = matches.ingress as i32;
         self.mask.meta.ingress_ifindex = -1;
 
@@ -326,7 +332,10 @@ impl MatchStorage {
             /// FIN and RST, as in the low byte of the flags.
             const FIN_RST: u16 = 0x01 | 0x04;
 
-            self.uses(bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_TCP, offset_of!(Key, tcp));
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_TCP,
+                offset_of!(Key, tcp),
+            );
             self.mask.tcp.flags = FIN_RST.to_be();
         }
     }
@@ -412,11 +421,7 @@ fn htype(header: Header) -> bindings::flow_action_mangle_base {
     }
 }
 
-fn write_action(
-    entry: &mut bindings::flow_action_entry,
-    action: &Action,
-    egress: &NetDevice,
-) {
+fn write_action(entry: &mut bindings::flow_action_entry, action: &Action, egress: &NetDevice) {
     let args = &mut entry.__bindgen_anon_1;
 
     entry.id = match *action {

@@ -28,15 +28,21 @@ use kernel::{
 
 /// One of the two directions of a flow, `enum flow_offload_tuple_dir`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub(crate) enum Direction {
-    Original = bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_ORIGINAL as u32,
-    Reply = bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_REPLY as u32,
+    Original = 0,
+    Reply = 1,
 }
 
 impl Direction {
     /// Both directions, original first.
     pub(crate) const BOTH: [Self; 2] = [Self::Original, Self::Reply];
+
+    fn as_raw(self) -> bindings::flow_offload_tuple_dir {
+        match self {
+            Self::Original => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_ORIGINAL,
+            Self::Reply => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_REPLY,
+        }
+    }
 
     /// The opposite direction.
     pub(crate) fn reverse(self) -> Self {
@@ -231,7 +237,7 @@ impl FlowOffload {
         let tuple = self.raw_tuple(dir);
         // SAFETY: Which member of the unions is in use is said by `l3proto`; ports are always set.
         let (addresses, ports) = unsafe {
-            let addresses = match tuple.l3proto as u32 {
+            let addresses = match u32::from(tuple.l3proto) {
                 bindings::AF_INET => Addresses::V4 {
                     src: tuple.__bindgen_anon_1.src_v4.s_addr.to_ne_bytes(),
                     dst: tuple.__bindgen_anon_2.dst_v4.s_addr.to_ne_bytes(),
@@ -275,12 +281,12 @@ impl FlowOffload {
 
         for dir in Direction::BOTH {
             // SAFETY: The entry is valid.
-            if unsafe { bindings::shim_flow_has_lwtunnel(self.0.get(), dir as _) } {
+            if unsafe { bindings::shim_flow_has_lwtunnel(self.0.get(), dir.as_raw()) } {
                 return Path::LightweightTunnel;
             }
         }
 
-        match tuple.xmit_type() as u32 {
+        match u32::from(tuple.xmit_type()) {
             bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT => {
                 // SAFETY: The member that is in use with this type of transmission.
                 let out = unsafe { &tuple.__bindgen_anon_4.out };
@@ -297,7 +303,7 @@ impl FlowOffload {
 
                 // SAFETY: The entry is valid, and `dest` has room for an address.
                 let resolved = unsafe {
-                    bindings::shim_flow_neighbour(self.0.get(), dir as _, dest.as_mut_ptr())
+                    bindings::shim_flow_neighbour(self.0.get(), dir.as_raw(), dest.as_mut_ptr())
                 };
                 match (resolved, net.device(ifindex)) {
                     (true, Some(dev)) => Path::Ethernet {
@@ -321,7 +327,10 @@ impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use core::net::{Ipv4Addr, Ipv6Addr};
 
-        let Ports { src: sport, dst: dport } = self.ports;
+        let Ports {
+            src: sport,
+            dst: dport,
+        } = self.ports;
         match self.l4proto {
             IPPROTO_TCP => f.write_str("tcp ")?,
             IPPROTO_UDP => f.write_str("udp ")?,

@@ -477,8 +477,9 @@ impl<T: Offload> Drop for Registration<T> {
 /// Whether the C module that registers the same types is there, as a module or built in.
 pub(crate) fn c_module_is_present(module: &'static ThisModule) -> Option<&'static str> {
     // SAFETY: `module` is being initialised, so that it is in sysfs.
-    let loaded =
-        unsafe { bindings::shim_module_is_loaded(module.as_ptr(), c"nf_flow_table_inet".as_char_ptr()) };
+    let loaded = unsafe {
+        bindings::shim_module_is_loaded(module.as_ptr(), c"nf_flow_table_inet".as_char_ptr())
+    };
 
     // SAFETY: A constant.
     if unsafe { bindings::shim_flow_table_inet_is_builtin() } {

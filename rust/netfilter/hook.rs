@@ -8,7 +8,12 @@ use crate::{
     bindings,
     net::{
         flow_rule::{
-            ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, ETH_P_PPP_SES, PPP_IP, PPP_IPV6, //
+            ETH_P_8021Q,
+            ETH_P_IP,
+            ETH_P_IPV6,
+            ETH_P_PPP_SES,
+            PPP_IP,
+            PPP_IPV6, //
         },
         skbuff::SkBuff,
     },

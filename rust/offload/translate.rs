@@ -10,8 +10,22 @@ use crate::{
     net::{
         device::MacAddress,
         flow_rule::{
-            Action, Actions, Addresses, Full, Header, Match, Ports, Rule, Vlan, CSUM_IPV4,
-            CSUM_TCP, CSUM_UDP, ETH_P_8021Q, ETH_P_PPP_SES, IPPROTO_GRE, IPPROTO_TCP,
+            Action,
+            Actions,
+            Addresses,
+            Full,
+            Header,
+            Match,
+            Ports,
+            Rule,
+            Vlan,
+            CSUM_IPV4,
+            CSUM_TCP,
+            CSUM_UDP,
+            ETH_P_8021Q,
+            ETH_P_PPP_SES,
+            IPPROTO_GRE,
+            IPPROTO_TCP,
             IPPROTO_UDP, //
         },
     },
@@ -130,7 +144,11 @@ pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, U
 
 /// The headers that the device sees between Ethernet and IP, from the outermost inwards.
 fn carried(tuple: &Tuple) -> impl Iterator<Item = &Encap> {
-    tuple.encaps.iter().flatten().filter(|encap| !encap.by_switch)
+    tuple
+        .encaps
+        .iter()
+        .flatten()
+        .filter(|encap| !encap.by_switch)
 }
 
 fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
@@ -185,7 +203,11 @@ fn ethernet(actions: &mut Actions, source: MacAddress, dest: MacAddress) -> Resu
         })
     };
 
-    mangle(4, 0x0000_ffff, u32::from(u16::from_ne_bytes([s0, s1])) << 16)?;
+    mangle(
+        4,
+        0x0000_ffff,
+        u32::from(u16::from_ne_bytes([s0, s1])) << 16,
+    )?;
     mangle(8, 0, u32::from_ne_bytes([s2, s3, s4, s5]))?;
     mangle(0, 0, u32::from_ne_bytes([d0, d1, d2, d3]))?;
     mangle(4, 0xffff_0000, u32::from(u16::from_ne_bytes([d4, d5])))
@@ -398,8 +420,14 @@ mod tests {
             let (bytes, touched) = written(&rule, Header::Eth);
 
             assert_eq!(rule.matches.ingress, ingress);
-            assert_eq!(rule.matches.addresses, routed(IPPROTO_TCP).tuple(dir).addresses);
-            assert_eq!(rule.matches.ports, Some(routed(IPPROTO_TCP).tuple(dir).ports));
+            assert_eq!(
+                rule.matches.addresses,
+                routed(IPPROTO_TCP).tuple(dir).addresses
+            );
+            assert_eq!(
+                rule.matches.ports,
+                Some(routed(IPPROTO_TCP).tuple(dir).ports)
+            );
             assert_eq!(bytes[..6], dest);
             assert_eq!(bytes[6..12], source);
             assert!(touched[..12].iter().all(|&touched| touched));
