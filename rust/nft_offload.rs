@@ -35,7 +35,7 @@ module! {
         },
         ttl: u8 {
             default: 0,
-            description: "who decrements the TTL. 0: find out for each device (default), 1: the rule says so, 2: the hardware does it unasked",
+            description: "who decrements the TTL. 0: find out for each device (default), 1: the rule, as in tc, 2: the hardware, unasked",
         },
     },
 }

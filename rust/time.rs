@@ -4,7 +4,7 @@
 
 use crate::bindings;
 
-/// The time since five minutes before boot, in jiffies (`get_jiffies_64()`).
+/// The time in jiffies, at full width (`get_jiffies_64()`). It starts five minutes before 2^32.
 pub(crate) fn jiffies64() -> u64 {
     // SAFETY: Can be called anywhere.
     unsafe { bindings::shim_jiffies64() }

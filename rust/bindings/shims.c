@@ -41,6 +41,12 @@ bool shim_dev_has_setup_tc(const struct net_device *dev)
 	return dev->netdev_ops->ndo_setup_tc;
 }
 
+/*
+ * Drivers keep static lists of what they are bound to and rely on their callers
+ * to serialise that, which for flowtables of several namespaces nobody does.
+ */
+static DEFINE_MUTEX(block_setup_lock);
+
 static int block_setup(struct flow_block_offload *bo, struct flow_block *block,
 		       struct net_device *dev, enum tc_setup_type type,
 		       struct netlink_ext_ack *extack)
@@ -52,6 +58,7 @@ static int block_setup(struct flow_block_offload *bo, struct flow_block *block,
 	bo->cb_list_head = &block->cb_list;
 	INIT_LIST_HEAD(&bo->cb_list);
 
+	guard(mutex)(&block_setup_lock);
 	return dev->netdev_ops->ndo_setup_tc(dev, type, bo);
 }
 
@@ -93,6 +100,11 @@ int shim_block_unbind(struct flow_block *block, struct net_device *dev,
 		list_del_init(&block_cb->list);
 
 	return err;
+}
+
+bool shim_net_ratelimit(void)
+{
+	return net_ratelimit();
 }
 
 bool shim_block_is_empty(const struct flow_block *block)
@@ -254,6 +266,15 @@ void shim_ct_clear_hw_offload(struct nf_conn *ct)
 
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes)
 {
+	/* It takes 32 bits at a time. */
+	while (packets > U32_MAX || bytes > U32_MAX) {
+		unsigned int p = min_t(u64, packets, U32_MAX);
+		unsigned int b = min_t(u64, bytes, U32_MAX);
+
+		nf_ct_acct_add(ct, dir, p, b);
+		packets -= p;
+		bytes -= b;
+	}
 	nf_ct_acct_add(ct, dir, packets, bytes);
 }
 
@@ -268,8 +289,11 @@ u64 shim_jiffies64(void)
  */
 bool shim_module_is_loaded(struct module *this_module, const char *name)
 {
-	struct kobject *kobj = kset_find_obj(this_module->mkobj.kobj.kset, name);
+	struct kset *modules = this_module->mkobj.kobj.kset;
+	struct kobject *kobj;
 
+	/* Without sysfs there is no telling. */
+	kobj = modules ? kset_find_obj(modules, name) : NULL;
 	if (!kobj)
 		return false;
 

@@ -25,7 +25,8 @@ const WORDS_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
 pub(crate) struct Extack(bindings::netlink_ext_ack);
 
 impl Extack {
-    /// Calls `f` with an empty place for its words, and returns what it wrote there.
+    /// Calls `f` with an empty place for its words, and returns what it wrote there: `_msg`, if it
+    /// is set, has to be valid when `f` returns.
     pub(crate) fn with<R>(f: impl FnOnce(*mut bindings::netlink_ext_ack) -> R) -> (R, Words) {
         // INVARIANT: `_msg` is NULL.
         let mut extack = Extack(pin_init::zeroed());

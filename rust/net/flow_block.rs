@@ -11,7 +11,9 @@ use crate::{
         eopnotsupp,
         extack::{Extack, Words},
         flow_rule::FlowRule, //
+        ratelimit,
     },
+    time::jiffies64,
 };
 use kernel::{
     alloc::AllocError,
@@ -30,9 +32,14 @@ pub(crate) struct DriverError {
 }
 
 impl DriverError {
-    /// Whether the driver refused what the rule says, and not for want of room or the like.
-    pub(crate) fn is_about_the_rule(&self) -> bool {
-        self.errno == eopnotsupp() || self.errno == EINVAL
+    /// Whether the driver does not support what it was asked for.
+    pub(crate) fn is_not_supported(&self) -> bool {
+        self.errno == eopnotsupp()
+    }
+
+    /// Whether the driver does not know the rule that it was asked for. (mlx5 says `EINVAL`.)
+    pub(crate) fn is_unknown_rule(&self) -> bool {
+        self.errno == ENOENT || self.errno == EINVAL
     }
 }
 
@@ -61,12 +68,18 @@ pub(crate) fn write_errno(f: &mut fmt::Formatter<'_>, errno: Error) -> fmt::Resu
     }
 }
 
-impl From<AllocError> for DriverError {
-    fn from(error: AllocError) -> Self {
+impl From<Error> for DriverError {
+    fn from(errno: Error) -> Self {
         Self {
-            errno: error.into(),
+            errno,
             words: Words::NONE,
         }
+    }
+}
+
+impl From<AllocError> for DriverError {
+    fn from(error: AllocError) -> Self {
+        Error::from(error).into()
     }
 }
 
@@ -75,8 +88,17 @@ impl From<AllocError> for DriverError {
 pub(crate) struct FlowStats {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
-    /// When the last packet hit, in jiffies; 0 if none ever did.
+    /// When the last packet hit, in jiffies. Some time in the past, or 0, if none ever did.
     pub(crate) lastused: u64,
+}
+
+/// Drivers say when in `jiffies`, an `unsigned long`: on 32 bits, the lower half of the time.
+fn full_width(now: u64, jiffies: u64) -> u64 {
+    if cfg!(CONFIG_64BIT) || jiffies == 0 {
+        jiffies
+    } else {
+        now.wrapping_sub(u64::from((now as u32).wrapping_sub(jiffies as u32)))
+    }
 }
 
 /// The name of a rule in a driver.
@@ -99,7 +121,10 @@ pub(crate) struct RuleName {
 /// # Invariants
 ///
 /// - `block` is initialised and holds the callbacks that the driver of `dev` gave.
-/// - The block's list changes only in `bind` and `drop`.
+/// - The block's list changes only in `bind` and `drop`, which take turns with those of all other
+///   blocks (`block_setup_lock`).
+/// - `dev` is registered: nftables has the devices of a flowtable leave it, by dropping this, when
+///   they are unregistered.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BoundBlock {
     #[pin]
@@ -122,13 +147,8 @@ impl BoundBlock {
     /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`.
     pub(crate) fn bind(dev: &NetDevice) -> Result<Pin<KBox<Self>>, DriverError> {
-        let errno = |errno| DriverError {
-            errno,
-            words: Words::NONE,
-        };
-
         if !dev.has_setup_tc() {
-            return Err(errno(eopnotsupp()));
+            return Err(eopnotsupp().into());
         }
 
         // INVARIANT: The block is initialised, and empty as long as no driver is bound.
@@ -139,11 +159,10 @@ impl BoundBlock {
                 dev: dev.into(),
             }),
             GFP_KERNEL,
-        )
-        .map_err(errno)?;
+        )?;
 
-        // SAFETY: The device is alive and takes requests (checked above), and the block is
-        // pinned and initialised. If the driver refuses, it has not put anything into the block.
+        // SAFETY: nftables binds registered devices, this one takes requests (checked above), and
+        // the block is pinned and initialised. A driver that refuses puts nothing into the block.
         let (result, words) = Extack::with(|extack| unsafe {
             bindings::shim_block_bind(bound.block.get(), dev.as_raw(), TC_SETUP_FT, extack)
         });
@@ -196,7 +215,7 @@ impl BoundBlock {
         Ok(FlowStats {
             packets: stats.pkts,
             bytes: stats.bytes,
-            lastused: stats.lastused,
+            lastused: full_width(jiffies64(), stats.lastused),
         })
     }
 
@@ -237,18 +256,20 @@ impl PinnedDrop for BoundBlock {
             return;
         }
 
-        // SAFETY: The device is alive and takes requests (checked in `bind`), the block is still
-        // initialised, and nobody else uses it any more.
+        // SAFETY: By the type invariants the device is registered and the block initialised; `bind`
+        // has checked that the device takes requests. Nobody else uses the block any more.
         let (result, words) = Extack::with(|extack| unsafe {
             bindings::shim_block_unbind(self.block.get(), self.dev.as_raw(), TC_SETUP_FT, extack)
         });
 
         if let Err(errno) = to_result(result) {
-            pr_warn!(
-                "{}: the driver refused to be unbound: {}\n",
-                self.dev.name(),
-                DriverError { errno, words }
-            );
+            if ratelimit() {
+                pr_warn!(
+                    "{}: the driver refused to be unbound: {}\n",
+                    self.dev.name(),
+                    DriverError { errno, words }
+                );
+            }
         }
     }
 }

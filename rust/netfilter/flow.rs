@@ -137,7 +137,8 @@ impl Flow {
 /// # Invariants
 ///
 /// - The entry is not freed while it is borrowed, and holds a reference to its conntrack entry.
-/// - The tuples do not change after the entry has been added to its table.
+/// - The tuples do not change after the entry has been added to its table. (act_ct changes those in
+///   its own tables, which have another type.)
 #[repr(transparent)]
 pub(crate) struct FlowOffload(Opaque<bindings::flow_offload>);
 

@@ -262,8 +262,9 @@ impl<T: Offload> Adapter<T> {
     ///
     /// Only called through `nf_flowtable_type::free`, after which nobody uses the table.
     unsafe extern "C" fn free(table: *mut bindings::nf_flowtable) {
-        // SAFETY: The table is initialised; this waits for its workers, and has them send a
-        // DESTROY for each flow.
+        // SAFETY: The table is initialised. This waits for its workers, which send a DESTROY for
+        // each flow unless C runs out of memory. (All devices have left by now, so there are no
+        // rules of such a flow.)
         unsafe { bindings::nf_flow_table_free(table) };
 
         // SAFETY: As above.

@@ -11,12 +11,12 @@
 /// ```
 ///
 /// where `timeout` has 32 bits. As soon as jiffies have more than that, five minutes after boot,
-/// the maximum always is the second one, however old it is: the flow of which only the host sees
-/// packets would expire in use. So the answer is the later one of both ends of life, at full
+/// the maximum is the second one, however old the driver's `lastused` is: a flow of which only the
+/// host sees packets would expire in use. So the answer is the later one of both ends of life, at full
 /// width.
 ///
-/// `now` is the time, `expires` the flow's `timeout`, `hit` when hardware saw the last packet, 0 if
-/// never. All are in jiffies.
+/// `now` is the time, `expires` the flow's `timeout`, `hit` when hardware saw the last packet, or
+/// 0. All are in jiffies.
 pub(super) fn lastused(now: u64, expires: u32, lifetime: u64, hit: u64) -> u64 {
     let left = expires.wrapping_sub(now as u32) as i32;
     let by_host = now.wrapping_add_signed(i64::from(left));

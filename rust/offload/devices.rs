@@ -2,17 +2,18 @@
 
 //! The devices that take rules.
 //!
-//! A device may be in several flowtables, at least for a moment: when a ruleset replaces itself in
-//! one transaction, the new flowtable is bound before the old one is unbound. Most drivers refuse a
-//! second binding of a device, so the tables share one.
+//! A device may be in several flowtables, or in one of them several times, at least for a moment:
+//! when a ruleset replaces itself in one transaction, the new flowtable or hook is bound before the
+//! old one is unbound. Most drivers refuse a second binding of a device, so all share one.
 
 use crate::{
     module_parameters,
     net::{
         device::NetDevice,
-        flow_block::{BoundBlock, DriverError}, //
+        flow_block::{BoundBlock, DriverError, RuleName},
+        ratelimit, //
     },
-    offload::translate::Ttl,
+    offload::translate::Dialect,
 };
 use kernel::{
     new_mutex,
@@ -25,61 +26,97 @@ use kernel::{
 };
 
 /// A device that takes rules, and what has been learned about it.
+#[pin_data]
 pub(crate) struct Device {
-    block: Pin<KBox<BoundBlock>>,
-    /// Who decrements the TTL: one of [`Self::UNKNOWN`], [`Self::BY_RULE`], [`Self::BY_HARDWARE`].
-    ttl: Atomic<u32>,
+    driver: Pin<KBox<BoundBlock>>,
+    /// The parameter `ttl` where it is not 0, else what a driver has taken first.
+    dialect: Atomic<u32>,
+    /// Rules that the driver failed to remove.
+    #[pin]
+    orphans: Mutex<KVec<RuleName>>,
 }
 
 impl Device {
     const UNKNOWN: u32 = 0;
-    const BY_RULE: u32 = 1;
-    const BY_HARDWARE: u32 = 2;
+    const TC: u32 = 1;
+    const ROUTER: u32 = 2;
 
     fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
-        let device = Arc::new(
-            Self {
-                block: BoundBlock::bind(dev)?,
-                ttl: Atomic::new(u32::from(*module_parameters::ttl.value())),
-            },
-            GFP_KERNEL,
-        )?;
-
-        if device.block.is_empty() {
+        let driver = BoundBlock::bind(dev)?;
+        if driver.is_empty() && ratelimit() {
             pr_warn!(
                 "{}: the driver takes no rules from flowtables; its flows stay in software\n",
                 dev.name()
             );
         }
-        Ok(device)
+
+        let device = pin_init!(Self {
+            driver,
+            dialect: Atomic::new(u32::from(*module_parameters::ttl.value())),
+            orphans <- new_mutex!(KVec::new()),
+        });
+        Ok(Arc::pin_init(device, GFP_KERNEL)?)
     }
 
-    /// The driver.
     pub(super) fn driver(&self) -> &BoundBlock {
-        &self.block
+        &self.driver
     }
 
     fn is(&self, dev: &NetDevice) -> bool {
-        core::ptr::eq(self.block.device(), dev)
+        core::ptr::eq(self.driver.device(), dev)
     }
 
-    /// Who may have to decrement the TTL, in the order in which to try.
-    pub(super) fn ttl(&self) -> &'static [Ttl] {
-        match self.ttl.load(Relaxed) {
-            Self::BY_RULE => &[Ttl::ByRule],
-            Self::BY_HARDWARE => &[Ttl::ByHardware],
-            _ => &[Ttl::ByRule, Ttl::ByHardware],
+    /// How the driver may read rules, in the order in which to try.
+    pub(super) fn dialects(&self) -> &'static [Dialect] {
+        match self.dialect.load(Relaxed) {
+            Self::TC => &[Dialect::Tc],
+            Self::ROUTER => &[Dialect::Router],
+            _ => &[Dialect::Tc, Dialect::Router],
         }
     }
 
-    /// The driver has taken a rule with this.
-    pub(super) fn set_ttl(&self, ttl: Ttl) {
-        let ttl = match ttl {
-            Ttl::ByRule => Self::BY_RULE,
-            Ttl::ByHardware => Self::BY_HARDWARE,
+    /// The driver has taken a rule in this dialect.
+    pub(super) fn learn(&self, dialect: Dialect) {
+        let dialect = match dialect {
+            Dialect::Tc => Self::TC,
+            Dialect::Router => Self::ROUTER,
         };
-        // A rule that was refused for another reason may say otherwise later: the first one counts.
-        let _ = self.ttl.cmpxchg(Self::UNKNOWN, ttl, Relaxed);
+        // If two flows have found out at once, they have found out the same.
+        let _ = self.dialect.cmpxchg(Self::UNKNOWN, dialect, Relaxed);
+    }
+
+    /// Removes a rule. One that the driver does not know is gone; one that it fails to remove is
+    /// tried again at every opportunity.
+    pub(super) fn remove(&self, name: RuleName) {
+        let Err(error) = self.driver.destroy(name) else {
+            return;
+        };
+        if error.is_unknown_rule() {
+            return;
+        }
+
+        let kept = self.orphans.lock().push(name, GFP_KERNEL).is_ok();
+        if ratelimit() {
+            pr_warn!(
+                "{}: the driver did not remove a rule: {}; it goes on forwarding, {}\n",
+                self.driver.device().name(),
+                error,
+                if kept {
+                    "the removal will be tried again"
+                } else {
+                    "and there is no memory to try again"
+                }
+            );
+        }
+    }
+
+    /// Tries again to remove what could not be removed.
+    pub(super) fn remove_orphans(&self) {
+        self.orphans.lock().retain(|&mut name| {
+            self.driver
+                .destroy(name)
+                .is_err_and(|error| !error.is_unknown_rule())
+        });
     }
 }
 
@@ -89,16 +126,9 @@ impl Device {
 /// anything clever. The same goes for [`Devices`].
 #[pin_data]
 pub(crate) struct Registry {
-    /// Held while a driver is bound or unbound. Drivers keep lists of what they are bound to and
-    /// rely on their caller to serialise that.
+    /// With the number of tables that use each. Held while a driver is bound or unbound.
     #[pin]
-    bound: Mutex<KVec<Binding>>,
-}
-
-struct Binding {
-    device: Arc<Device>,
-    /// How many tables use it.
-    users: usize,
+    bound: Mutex<KVec<(Arc<Device>, usize)>>,
 }
 
 impl Registry {
@@ -112,28 +142,24 @@ impl Registry {
     fn bind(&self, dev: &NetDevice) -> Result<Arc<Device>, DriverError> {
         let mut bound = self.bound.lock();
 
-        if let Some(binding) = bound.iter_mut().find(|binding| binding.device.is(dev)) {
-            binding.users += 1;
-            return Ok(binding.device.clone());
+        if let Some((device, tables)) = bound.iter_mut().find(|(device, _)| device.is(dev)) {
+            *tables += 1;
+            return Ok(device.clone());
         }
 
         bound.reserve(1, GFP_KERNEL)?;
         let device = Device::bind(dev)?;
-        let binding = Binding {
-            device: device.clone(),
-            users: 1,
-        };
-        bound.push(binding, GFP_KERNEL)?;
+        bound.push((device.clone(), 1), GFP_KERNEL)?;
         Ok(device)
     }
 
     /// Undoes a [`Self::bind`]. The caller has dropped what it got from there.
     fn unbind(&self, dev: &NetDevice) {
-        self.bound.lock().retain(|binding| {
-            if binding.device.is(dev) {
-                binding.users -= 1;
+        self.bound.lock().retain(|(device, tables)| {
+            if device.is(dev) {
+                *tables -= 1;
             }
-            binding.users > 0
+            *tables > 0
         });
     }
 }
@@ -141,7 +167,9 @@ impl Registry {
 /// The devices that take rules for one flowtable.
 pub(crate) struct Devices {
     registry: Arc<Registry>,
-    list: KVec<Arc<Device>>,
+    /// With the number of the table's hooks that bound each.
+    list: KVec<(Arc<Device>, usize)>,
+    changes: u64,
 }
 
 impl Devices {
@@ -149,22 +177,42 @@ impl Devices {
         Self {
             registry,
             list: KVec::new(),
+            changes: 0,
         }
     }
 
     /// Binds the driver of `dev`. Fails with the driver's error, or `ENOMEM`.
     pub(super) fn bind(&mut self, dev: &NetDevice) -> Result<(), DriverError> {
+        self.changes += 1;
+        if let Some((_, hooks)) = self.list.iter_mut().find(|(device, _)| device.is(dev)) {
+            *hooks += 1;
+            return Ok(());
+        }
+
         self.list.reserve(1, GFP_KERNEL)?;
         let device = self.registry.bind(dev)?;
-        self.list.push(device, GFP_KERNEL)?;
+        self.list.push((device, 1), GFP_KERNEL)?;
         Ok(())
     }
 
-    /// Unbinds the driver of `dev`, if it is bound for this table. The table's rules are gone
-    /// already.
+    /// Whether one more [`Self::unbind`] would unbind the driver of `dev`.
+    pub(super) fn is_last(&self, dev: &NetDevice) -> bool {
+        self.list
+            .iter()
+            .any(|(device, hooks)| device.is(dev) && *hooks == 1)
+    }
+
+    /// Undoes one [`Self::bind`] of `dev`, if there was any. The table's rules have to be gone if
+    /// it is the last one.
     pub(super) fn unbind(&mut self, dev: &NetDevice) {
         let before = self.list.len();
-        self.list.retain(|device| !device.is(dev));
+        self.list.retain(|(device, hooks)| {
+            if device.is(dev) {
+                *hooks -= 1;
+                device.remove_orphans();
+            }
+            *hooks > 0
+        });
 
         if self.list.len() < before {
             self.registry.unbind(dev);
@@ -175,7 +223,12 @@ impl Devices {
     pub(super) fn get(&self, ifindex: u32) -> Option<&Device> {
         self.list
             .iter()
-            .find(|device| device.block.device().ifindex() == ifindex)
-            .map(|device| &**device)
+            .find(|(device, _)| device.driver.device().ifindex() == ifindex)
+            .map(|(device, _)| &**device)
+    }
+
+    /// A number that grows with each device that joins.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 }

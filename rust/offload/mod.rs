@@ -24,4 +24,4 @@ mod record;
 mod refusal;
 mod rules;
 pub(crate) mod table;
-mod translate;
+pub(crate) mod translate;

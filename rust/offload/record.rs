@@ -89,7 +89,8 @@ impl Installed {
 pub(super) struct State {
     original: Option<Installed>,
     reply: Option<Installed>,
-    /// When hardware last saw a packet of either direction, in jiffies; 0 if never.
+    /// When hardware last saw a packet of either direction, in jiffies; 0 or some time in the past
+    /// if never.
     pub(super) hit: u64,
     /// Set as long as something is missing from hardware.
     pub(super) refusal: Option<KBox<Refusal>>,
@@ -121,24 +122,28 @@ impl State {
 /// When a refused flow may be offered to the driver again.
 ///
 /// C offers a flow again each second in which packets of it reach the host. A driver that had no
-/// room a second ago hardly has any now, so each refusal doubles the time until the next try.
+/// room a second ago hardly has any now, so each refusal doubles the time until the next try. A
+/// device that joins the table changes everything.
 #[derive(Default)]
 pub(super) struct Backoff {
     refusals: u32,
     until: u64,
+    devices: u64,
 }
 
 impl Backoff {
     /// No longer than 64 seconds: 1 << 6.
     const MAX_SHIFT: u32 = 6;
 
-    /// Whether a try may be made at `now`, in jiffies.
-    pub(super) fn is_over(&self, now: u64) -> bool {
-        now >= self.until
+    /// Whether a try may be made at `now`, in jiffies, with the table's devices as they are
+    /// (`Devices::changes`).
+    pub(super) fn is_over(&self, now: u64, devices: u64) -> bool {
+        now >= self.until || devices != self.devices
     }
 
-    /// A try at `now` has failed; `second` is one second in jiffies.
-    pub(super) fn refused(&mut self, now: u64, second: u64) {
+    /// A try has failed; `second` is one second in jiffies.
+    pub(super) fn refused(&mut self, now: u64, second: u64, devices: u64) {
+        self.devices = devices;
         self.until = now + (second << self.refusals.min(Self::MAX_SHIFT));
         self.refusals = self.refusals.saturating_add(1);
     }
@@ -160,11 +165,12 @@ mod tests {
         let mut now = 1 << 32;
         let mut waits = [0; 9];
 
-        assert!(backoff.is_over(now));
+        assert!(backoff.is_over(now, 1));
         for wait in &mut waits {
-            backoff.refused(now, SECOND);
-            assert!(!backoff.is_over(now));
-            while !backoff.is_over(now) {
+            backoff.refused(now, SECOND, 1);
+            assert!(!backoff.is_over(now, 1));
+            assert!(backoff.is_over(now, 2));
+            while !backoff.is_over(now, 1) {
                 now += SECOND;
                 *wait += 1;
             }
@@ -172,7 +178,7 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
 
         backoff.reset();
-        backoff.refused(now, SECOND);
-        assert!(backoff.is_over(now + SECOND));
+        backoff.refused(now, SECOND, 1);
+        assert!(backoff.is_over(now + SECOND, 1));
     }
 }

@@ -91,42 +91,27 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// Tells of refusals in the kernel log, of one in ten seconds.
-pub(super) struct Reporter {
-    quiet_until: Atomic<u64>,
-    untold: Atomic<u64>,
-}
-
-impl Reporter {
+/// Tells the kernel log that `flow` stays in software because of `refusal`, if nothing of the kind
+/// was told in the last ten seconds; else counts it. `now` is in jiffies.
+pub(super) fn report(now: u64, net: &Net, flow: Option<&Flow>, refusal: &Refusal) {
     const INTERVAL_MS: u32 = 10_000;
+    static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
+    static UNTOLD: Atomic<u64> = Atomic::new(0);
 
-    pub(super) const fn new() -> Self {
-        Self {
-            quiet_until: Atomic::new(0),
-            untold: Atomic::new(0),
-        }
+    let until = QUIET_UNTIL.load(Relaxed);
+    let next = now + msecs_to_jiffies(INTERVAL_MS) as u64;
+    if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
+        UNTOLD.fetch_add(1, Relaxed);
+        return;
     }
 
-    /// Tells that `flow` stays in software because of `refusal`, or counts it. `now` is in
-    /// jiffies.
-    pub(super) fn refused(&self, now: u64, net: &Net, flow: Option<&Flow>, refusal: &Refusal) {
-        let until = self.quiet_until.load(Relaxed);
-        let next = now + msecs_to_jiffies(Self::INTERVAL_MS) as u64;
-        if now < until || self.quiet_until.cmpxchg(until, next, Relaxed).is_err() {
-            self.untold.fetch_add(1, Relaxed);
-            return;
-        }
-
-        let untold = self.untold.xchg(0, Relaxed);
-        let tuple = flow.map(|flow| flow.tuple(Direction::Original));
-        pr_notice!(
-            "{} stays in software: {} direction: {} ({} more since the last such message)\n",
-            Subject(tuple),
-            refusal.dir,
-            Words(&refusal.cause, net),
-            untold
-        );
-    }
+    pr_notice!(
+        "{} stays in software: {} direction: {} ({} more since the last such message)\n",
+        Subject(flow.map(|flow| flow.tuple(Direction::Original))),
+        refusal.dir,
+        Words(&refusal.cause, net),
+        UNTOLD.xchg(0, Relaxed)
+    );
 }
 
 /// A flow by its original direction, if that is known.

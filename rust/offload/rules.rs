@@ -4,7 +4,7 @@
 
 use crate::{
     net::{
-        flow_block::{BoundBlock, FlowStats},
+        flow_block::FlowStats,
         flow_rule::FlowRule, //
     },
     netfilter::{
@@ -16,7 +16,7 @@ use crate::{
         index::Index,
         record::{Installed, Record, State},
         refusal::Cause,
-        translate::{translate, Ttl}, //
+        translate::{translate, Dialect}, //
     },
 };
 use kernel::{
@@ -57,11 +57,11 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The driver that has the rule of a direction, if any has. (A device leaves the table only
+    /// The device that has the rule of a direction, if any has. (A device leaves the table only
     /// after its rules have left the device.)
-    fn installed(&mut self, dir: Direction) -> Option<&'a BoundBlock> {
+    fn installed(&mut self, dir: Direction) -> Option<&'a Device> {
         let installed = (*self.state.rule(dir))?;
-        Some(self.devices.get(installed.ingress)?.driver())
+        self.devices.get(installed.ingress)
     }
 
     fn forget(&mut self, dir: Direction) {
@@ -78,33 +78,70 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Installs the rule of a direction that has none.
-    pub(super) fn install(&mut self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
-        let ingress = flow.tuple(dir).ingress;
-        let device = self.devices.get(ingress).ok_or(Cause::NotBound(ingress))?;
-        let mut result = Err(Cause::NotIp);
-
-        for &ttl in device.ttl() {
-            result = self.install_with(device, flow, dir, ttl);
-            match result {
-                Ok(()) => device.set_ttl(ttl),
-                // Maybe it is the TTL that the driver does not take.
-                Err(Cause::Driver(error)) if error.is_about_the_rule() => continue,
-                Err(_) => {}
-            }
-            break;
+    /// C adds the statistics that it is given to conntrack, but only 32 bits of them; this adds the
+    /// rest, and returns what is left for C.
+    pub(super) fn account_excess(&self, dir: Direction, stats: FlowStats) -> FlowStats {
+        let excess = stats.bytes & !u64::from(u32::MAX);
+        if excess > 0 {
+            self.account(
+                dir,
+                FlowStats {
+                    packets: 0,
+                    bytes: excess,
+                    ..stats
+                },
+            );
         }
-        result
+        FlowStats {
+            bytes: stats.bytes - excess,
+            ..stats
+        }
     }
 
-    fn install_with(
+    /// Whether a direction can be expressed as a rule, for a driver that is there.
+    pub(super) fn check(&self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
+        let device = self.device(flow, dir)?;
+
+        for &dialect in device.dialects() {
+            translate(flow, dir, dialect).map_err(Cause::Unsupported)?;
+        }
+        Ok(())
+    }
+
+    fn device(&self, flow: &Flow, dir: Direction) -> Result<&'a Device, Cause> {
+        let ingress = flow.tuple(dir).ingress;
+        self.devices.get(ingress).ok_or(Cause::NotBound(ingress))
+    }
+
+    /// Installs the rule of a direction that has none.
+    pub(super) fn install(&mut self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
+        let device = self.device(flow, dir)?;
+        device.remove_orphans();
+
+        let mut dialects = device.dialects().iter().peekable();
+        while let Some(&dialect) = dialects.next() {
+            match self.install_as(device, flow, dir, dialect) {
+                Ok(()) => {
+                    device.learn(dialect);
+                    break;
+                }
+                // Maybe it is the dialect that the driver does not understand.
+                Err(Cause::Driver(error))
+                    if error.is_not_supported() && dialects.peek().is_some() => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    fn install_as(
         &mut self,
         device: &Device,
         flow: &Flow,
         dir: Direction,
-        ttl: Ttl,
+        dialect: Dialect,
     ) -> Result<(), Cause> {
-        let rule = translate(flow, dir, ttl).map_err(Cause::Unsupported)?;
+        let rule = translate(flow, dir, dialect).map_err(Cause::Unsupported)?;
         let rule = FlowRule::new(&rule, self.table.net()).map_err(Cause::Prepare)?;
         let installed = Installed {
             ingress: flow.tuple(dir).ingress,
@@ -130,11 +167,14 @@ impl<'a> Rules<'a> {
     /// Asks the driver what the rule of a direction has done since it was last asked; nothing if
     /// there is none. A rule that the hardware has lost is forgotten.
     pub(super) fn poll(&mut self, dir: Direction) -> Result<FlowStats, Lost> {
-        let Some(driver) = self.installed(dir) else {
+        let Some(device) = self.installed(dir) else {
             return Ok(FlowStats::default());
         };
 
-        match driver.stats(self.record.rule_name(dir, self.table.priority())) {
+        match device
+            .driver()
+            .stats(self.record.rule_name(dir, self.table.priority()))
+        {
             Ok(stats) => {
                 self.state.hit = self.state.hit.max(stats.lastused);
                 Ok(stats)
@@ -153,38 +193,34 @@ impl<'a> Rules<'a> {
         for dir in Direction::BOTH {
             match self.poll(dir) {
                 Ok(stats) => self.account(dir, stats),
-                Err(Lost) => self.withdraw_from(true),
+                Err(Lost) => self.withdraw_from_lossy(),
             }
         }
     }
 
-    /// Takes all rules of the flow out of hardware. With `counter`, what they did since they were
+    /// Takes all rules of the flow out of hardware, and the flow out of the index. With `counter`, what they did since they were
     /// last asked goes to conntrack, which C never does.
     pub(super) fn withdraw(&mut self) {
-        self.withdraw_from(false);
+        self.withdraw_asking(self.table.has_counter());
     }
 
-    /// As [`Self::withdraw`]. If the hardware is `lossy`, rules that it has lost too are not
-    /// removed once more.
-    pub(super) fn withdraw_from(&mut self, lossy: bool) {
+    /// As [`Self::withdraw`], from hardware that has lost a rule of the flow: one that it has lost
+    /// too is not removed once more.
+    pub(super) fn withdraw_from_lossy(&mut self) {
+        self.withdraw_asking(true);
+    }
+
+    fn withdraw_asking(&mut self, ask: bool) {
         for dir in Direction::BOTH {
-            if lossy || self.table.has_counter() {
+            if ask {
                 match self.poll(dir) {
                     Ok(stats) => self.account(dir, stats),
                     Err(Lost) => continue,
                 }
             }
 
-            if let Some(driver) = self.installed(dir) {
-                let name = self.record.rule_name(dir, self.table.priority());
-                if let Err(error) = driver.destroy(name) {
-                    pr_warn!(
-                        "{}: the driver did not remove a rule ({} direction): {}\n",
-                        driver.device().name(),
-                        dir,
-                        error
-                    );
-                }
+            if let Some(device) = self.installed(dir) {
+                device.remove(self.record.rule_name(dir, self.table.priority()));
             }
             self.forget(dir);
         }

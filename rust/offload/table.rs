@@ -10,10 +10,11 @@ use crate::{
     module_parameters,
     net::{
         device::NetDevice,
-        flow_block::FlowStats, //
+        flow_block::FlowStats,
+        ratelimit, //
     },
     netfilter::{
-        flow::{Direction, FlowOffload},
+        flow::{Direction, Flow, FlowOffload},
         flowtable::{Flowtable, Offload}, //
     },
     offload::{
@@ -21,7 +22,7 @@ use crate::{
         devices::{Devices, Registry},
         index::Index,
         record::Record,
-        refusal::{Cause, Refusal, Reporter},
+        refusal::{report, Cause, Refusal},
         rules::{Lost, Rules}, //
     },
     time::jiffies64,
@@ -41,7 +42,6 @@ pub(crate) struct Table {
     flows: XArray<Arc<Record>>,
     #[pin]
     index: Index,
-    reporter: Reporter,
 }
 
 /// The directions that C asks for.
@@ -65,9 +65,19 @@ impl Table {
 
     /// The record of `flow`, which is made if there is none. No two requests for a flow run at a
     /// time, so nobody else makes it meanwhile.
-    fn record_or_new(&self, flow: &FlowOffload) -> Result<Arc<Record>> {
+    fn record_or_new(
+        &self,
+        table: &Flowtable,
+        devices: &Devices,
+        flow: &FlowOffload,
+    ) -> Result<Arc<Record>> {
         if let Some(record) = self.record(flow) {
-            return Ok(record);
+            if core::ptr::eq(record.conntrack(), flow.conntrack()) {
+                return Ok(record);
+            }
+            // Of a flow that was here before and is gone without a DESTROY. C promises one; if it
+            // ever fails to keep that, the new flow must not inherit anything.
+            Rules::new(table, devices, &self.index, &record).withdraw();
         }
 
         let record = Record::new(flow.conntrack())?;
@@ -78,39 +88,33 @@ impl Table {
     }
 
     /// Installs what is missing of `flow`.
-    fn install(&self, table: &Flowtable, rules: &mut Rules<'_>, flow: &FlowOffload) -> Result {
+    fn install(
+        &self,
+        table: &Flowtable,
+        devices: &Devices,
+        rules: &mut Rules<'_>,
+        flow: &FlowOffload,
+    ) -> Result {
         let now = jiffies64();
         let described = flow.describe(table.net());
-        let mut result = Ok(());
-
-        for &dir in directions(flow) {
-            if rules.state.rule(dir).is_some() {
-                continue;
-            }
-            let installed = match &described {
-                Some(flow) => rules.install(flow, dir),
-                None => Err(Cause::NotIp),
-            };
-            if let Err(cause) = installed {
-                result = Err(Refusal { dir, cause });
-                if !keeps_partial() {
-                    rules.withdraw();
-                    break;
-                }
-            }
-        }
+        let result = match &described {
+            Some(described) => Self::install_directions(rules, described, directions(flow)),
+            None => Err(Refusal {
+                dir: Direction::Original,
+                cause: Cause::NotIp,
+            }),
+        };
 
         let Err(refusal) = result else {
             rules.state.refusal = None;
             rules.state.backoff.reset();
             return Ok(());
         };
-        self.reporter
-            .refused(now, table.net(), described.as_ref(), &refusal);
+        report(now, table.net(), described.as_ref(), &refusal);
         rules
             .state
             .backoff
-            .refused(now, msecs_to_jiffies(1000) as u64);
+            .refused(now, msecs_to_jiffies(1000) as u64, devices.changes());
         rules.state.refusal = Some(KBox::new(refusal, GFP_KERNEL)?);
 
         if rules.state.is_empty() {
@@ -118,6 +122,64 @@ impl Table {
         } else {
             Ok(())
         }
+    }
+
+    fn install_directions(
+        rules: &mut Rules<'_>,
+        flow: &Flow,
+        directions: &[Direction],
+    ) -> Result<(), Refusal> {
+        let mut result = Ok(());
+        let partial = keeps_partial();
+
+        // No driver is bothered with one direction if there cannot be a rule for the other.
+        if !partial {
+            for &dir in directions {
+                rules
+                    .check(flow, dir)
+                    .map_err(|cause| Refusal { dir, cause })?;
+            }
+        }
+        for &dir in directions {
+            if rules.state.rule(dir).is_some() {
+                continue;
+            }
+            if let Err(cause) = rules.install(flow, dir) {
+                result = Err(Refusal { dir, cause });
+                if !partial {
+                    rules.withdraw();
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    /// C offers the whole of `flow`.
+    fn offer(&self, table: &Flowtable, devices: &Devices, flow: &FlowOffload) -> Result {
+        if flow.is_leaving() {
+            return Err(ENOENT);
+        }
+
+        let record = self.record_or_new(table, devices, flow)?;
+        let mut rules = Rules::new(table, devices, &self.index, &record);
+
+        if !rules.state.is_empty() {
+            rules.verify();
+        }
+        if directions(flow)
+            .iter()
+            .all(|&dir| rules.state.rule(dir).is_some())
+        {
+            return Ok(());
+        }
+        if !rules.state.backoff.is_over(jiffies64(), devices.changes()) {
+            return match &rules.state.refusal {
+                Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
+                _ => Ok(()),
+            };
+        }
+        self.install(table, devices, &mut rules, flow)
     }
 }
 
@@ -129,7 +191,6 @@ impl Offload for Table {
         try_pin_init!(Self {
             flows <- XArray::new(AllocKind::Alloc),
             index <- Index::new(),
-            reporter: Reporter::new(),
         })
     }
 
@@ -139,19 +200,25 @@ impl Offload for Table {
 
     fn bind(&self, _table: &Flowtable, devices: &mut Devices, dev: &NetDevice) -> Result {
         devices.bind(dev).map_err(|error| {
-            pr_warn!(
-                "{}: cannot offload, so the flowtable is refused: {}. Take the device or \"flags \
-                 offload\" out of the flowtable\n",
-                dev.name(),
-                error
-            );
+            if ratelimit() {
+                pr_warn!(
+                    "{}: cannot offload, so the flowtable is refused: {}. Take the device or \
+                     \"flags offload\" out of the flowtable\n",
+                    dev.name(),
+                    error
+                );
+            }
             error.errno
         })
     }
 
     fn unbind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) {
-        while let Some(record) = self.index.first(dev.ifindex()) {
-            Rules::new(table, devices, &self.index, &record).withdraw();
+        // Another hook may have bound the device too; then the rules stay.
+        if devices.is_last(dev) {
+            // Ends, for withdrawing takes the flow out of the index whatever the driver says.
+            while let Some(record) = self.index.first(dev.ifindex()) {
+                Rules::new(table, devices, &self.index, &record).withdraw();
+            }
         }
         devices.unbind(dev);
     }
@@ -163,34 +230,14 @@ impl Offload for Table {
         flow: &FlowOffload,
         dir: Direction,
     ) -> Result {
-        let directions = directions(flow);
-        if directions.last() != Some(&dir) {
+        if directions(flow).last() != Some(&dir) {
             // Held back: the answer to the other direction decides.
             return Err(EAGAIN);
         }
-        if flow.is_leaving() {
-            return Err(ENOENT);
-        }
 
-        let record = self.record_or_new(flow)?;
-        let mut rules = Rules::new(table, devices, &self.index, &record);
-
-        if !rules.state.is_empty() {
-            rules.verify();
-        }
-        if directions
-            .iter()
-            .all(|&dir| rules.state.rule(dir).is_some())
-        {
-            return Ok(());
-        }
-        if !rules.state.backoff.is_over(jiffies64()) {
-            return match &rules.state.refusal {
-                Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
-                _ => Ok(()),
-            };
-        }
-        self.install(table, &mut rules, flow)
+        // A device may have left while C was about to set the bit for an earlier answer.
+        self.offer(table, devices, flow)
+            .inspect_err(|_| flow.conntrack().clear_hw_offload())
     }
 
     fn destroy(&self, table: &Flowtable, devices: &Devices, flow: &FlowOffload, dir: Direction) {
@@ -218,9 +265,9 @@ impl Offload for Table {
         if let Some(record) = self.record(flow) {
             let mut rules = Rules::new(table, devices, &self.index, &record);
             match rules.poll(dir) {
-                Ok(new) => stats = new,
+                Ok(new) => stats = rules.account_excess(dir, new),
                 // C offers the flow again as soon as the host sees it.
-                Err(Lost) => rules.withdraw_from(true),
+                Err(Lost) => rules.withdraw_from_lossy(),
             }
             hit = rules.state.hit;
         }

@@ -4,7 +4,8 @@
 //!
 //! The order of the actions is the one of `nf_flow_rule_route_ipv4()` and `_ipv6()`, which drivers
 //! are used to: addresses of the frame, tags off, tags on, source and destination translation,
-//! checksums, way out. The TTL, which C leaves out, comes before the checksums.
+//! checksums, way out. The TTL, which C leaves out, comes before the checksums. Where drivers
+//! differ in what they understand, see [`Dialect`].
 
 use crate::{
     net::{
@@ -61,17 +62,23 @@ impl From<Full> for Unsupported {
     }
 }
 
-/// Who takes one off the TTL or hop limit of a packet. Somebody has to.
+/// How drivers read a rule, where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ttl {
-    /// An action of the rule, as in tc. mlx5 takes it, and does nothing without it.
-    ByRule,
-    /// The hardware, unasked. mtk_ppe and airoha_ppe do, and refuse to be told.
-    ByHardware,
+pub(crate) enum Dialect {
+    /// As tc means it (mlx5): the TTL is decremented if the rule says so and not otherwise, and each
+    /// tag that is pushed goes outside the one before it.
+    Tc,
+    /// As C's flowtables write it (mtk_ppe, airoha_ppe): hardware that routes decrements the TTL
+    /// unasked and refuses to be told, and the outermost tag is pushed first.
+    Router,
 }
 
 /// The rule for the packets of `flow` in direction `dir`.
-pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, Unsupported> {
+pub(super) fn translate(
+    flow: &Flow,
+    dir: Direction,
+    dialect: Dialect,
+) -> Result<Rule, Unsupported> {
     let this = flow.tuple(dir);
     let other = flow.tuple(dir.reverse());
 
@@ -97,15 +104,11 @@ pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, U
     for _ in [matches.vlan, matches.cvlan].iter().flatten() {
         actions.push(Action::VlanPop)?;
     }
-    for encap in carried(other) {
-        actions.push(match encap.proto {
-            ETH_P_8021Q => Action::VlanPush(Vlan {
-                proto: encap.proto,
-                id: encap.id,
-            }),
-            ETH_P_PPP_SES => Action::PppoePush { session: encap.id },
-            proto => return Err(Unsupported::Encapsulation(proto)),
-        })?;
+    match dialect {
+        Dialect::Tc => carried(other)
+            .rev()
+            .try_for_each(|encap| push(&mut actions, encap))?,
+        Dialect::Router => carried(other).try_for_each(|encap| push(&mut actions, encap))?,
     }
     if flow.snat {
         let field = match dir {
@@ -122,12 +125,12 @@ pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, U
         nat(&mut actions, this, other, field)?;
     }
     let is_ipv4 = matches!(this.addresses, Addresses::V4 { .. });
-    if ttl == Ttl::ByRule {
+    if dialect == Dialect::Tc {
         let header = if is_ipv4 { Header::Ip4 } else { Header::Ip6 };
         actions.push(Action::DecrementTtl(header))?;
     }
     let translated = flow.snat || flow.dnat;
-    if is_ipv4 && (translated || ttl == Ttl::ByRule) {
+    if is_ipv4 && (translated || dialect == Dialect::Tc) {
         let l4 = match this.l4proto {
             IPPROTO_TCP if translated => CSUM_TCP,
             IPPROTO_UDP if translated => CSUM_UDP,
@@ -143,12 +146,24 @@ pub(super) fn translate(flow: &Flow, dir: Direction, ttl: Ttl) -> Result<Rule, U
 }
 
 /// The headers that the device sees between Ethernet and IP, from the outermost inwards.
-fn carried(tuple: &Tuple) -> impl Iterator<Item = &Encap> {
+fn carried(tuple: &Tuple) -> impl DoubleEndedIterator<Item = &Encap> {
     tuple
         .encaps
         .iter()
         .flatten()
         .filter(|encap| !encap.by_switch)
+}
+
+fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
+    let action = match encap.proto {
+        ETH_P_8021Q => Action::VlanPush(Vlan {
+            proto: encap.proto,
+            id: encap.id,
+        }),
+        ETH_P_PPP_SES => Action::PppoePush { session: encap.id },
+        proto => return Err(Unsupported::Encapsulation(proto)),
+    };
+    Ok(actions.push(action)?)
 }
 
 fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
@@ -403,7 +418,7 @@ mod tests {
     }
 
     fn translated(flow: &Flow, dir: Direction) -> Option<Rule> {
-        let rule = translate(flow, dir, Ttl::ByHardware).ok();
+        let rule = translate(flow, dir, Dialect::Router).ok();
         assert!(rule.is_some());
         rule
     }
@@ -443,8 +458,8 @@ mod tests {
             (masqueraded(IPPROTO_UDP), CSUM_IPV4 | CSUM_UDP),
         ] {
             let (Ok(with), Ok(without)) = (
-                translate(&flow, Direction::Original, Ttl::ByRule),
-                translate(&flow, Direction::Original, Ttl::ByHardware),
+                translate(&flow, Direction::Original, Dialect::Tc),
+                translate(&flow, Direction::Original, Dialect::Router),
             ) else {
                 return assert!(false);
             };
@@ -582,6 +597,25 @@ mod tests {
     }
 
     #[test]
+    fn two_tags_are_pushed_in_the_order_that_the_driver_expects() {
+        let mut flow = routed(IPPROTO_UDP);
+        flow.tuples[1].encaps = [vlan(20), vlan(21)];
+
+        for (dialect, ids) in [(Dialect::Router, [20, 21]), (Dialect::Tc, [21, 20])] {
+            let rule = translate(&flow, Direction::Original, dialect).ok();
+            let mut pushed = [0; 2];
+            let mut to = pushed.iter_mut();
+
+            for action in rule.iter().flat_map(|rule| rule.actions.as_slice()) {
+                if let Action::VlanPush(tag) = action {
+                    to.next().into_iter().for_each(|to| *to = tag.id);
+                }
+            }
+            assert_eq!(pushed, ids);
+        }
+    }
+
+    #[test]
     fn tags_that_the_switch_handles_are_left_to_it() {
         let mut flow = routed(IPPROTO_UDP);
         for tuple in &mut flow.tuples {
@@ -637,7 +671,7 @@ mod tests {
         let refusal = |change: fn(&mut Flow)| {
             let mut flow = routed(IPPROTO_UDP);
             change(&mut flow);
-            translate(&flow, Direction::Original, Ttl::ByHardware).err()
+            translate(&flow, Direction::Original, Dialect::Router).err()
         };
 
         assert_eq!(
@@ -652,7 +686,7 @@ mod tests {
                 by_switch: false,
             });
             assert_eq!(
-                translate(&flow, Direction::Original, Ttl::ByHardware).err(),
+                translate(&flow, Direction::Original, Dialect::Router).err(),
                 Some(Unsupported::Encapsulation(ETH_P_8021AD))
             );
         }
