@@ -68,6 +68,22 @@ check "with the device back, connections are in hardware again" \
 	flows_come_back
 four_flows_end
 
+# The new hook of the device is bound before the old one is unbound.
+four_flows
+on "$router" nft -f - <<-END
+	delete flowtable inet fw ft { devices = { nic1 }; }
+	add flowtable inet fw ft { hook ingress priority 0; devices = { nic1 }; flags offload; counter; }
+END
+check "taking a device out and in again in one transaction: connections are in hardware" flows_come_back
+fails on "$router" nft -f - 2>/dev/null <<-END
+	delete flowtable inet fw ft { devices = { nic1 }; }
+	add flowtable inet fw ft { hook ingress priority 0; devices = { nic1 }; flags offload; counter; }
+	delete table inet no-such-table
+END
+check "the same, aborted: connections are in hardware" flows_come_back
+four_flows_end
+is "$(nic_counter nic1.bound_ft)" 0 "and the driver is not bound any more"
+
 four_flows devices="nic0, nic1"
 on "$router" nft -f - <<-END
 	flush ruleset
