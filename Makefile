@@ -36,13 +36,18 @@ setup: ## build root, kernel source and the kernels of all three machines
 demo: ## real connections through NAT in the emulated NIC, on the stock kernel
 	@scripts/setup root source stock
 	@$(MAKE) --no-print-directory module-stock
-	@scripts/demo
+	@VM_BUILT=1 scripts/demo
 
 .PHONY: check
 check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
 	@scripts/setup root source $(machines)
 	@$(MAKE) --no-print-directory $(addprefix module-,$(machines))
 	@T='$(T)' M='$(M)' scripts/check
+
+.PHONY: fuzz
+fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECONDS (3600)
+	@$(MAKE) --no-print-directory module-uml
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
 
 .PHONY: shell
 shell: ## a machine with NIC, namespaces and module, ready to play with
