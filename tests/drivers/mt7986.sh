@@ -1,0 +1,8 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 900
+#
+# The rules of real flows, taken by mtk_ppe_offload.c and mtk_ppe.c.
+soc=mt7986
+source "$(dirname "${BASH_SOURCE[0]}")/cases.sh"
