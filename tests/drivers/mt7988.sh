@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml
 # timeout: 900
 #
 # The rules of real flows, taken by mtk_ppe_offload.c and mtk_ppe.c.

@@ -4,7 +4,6 @@
 set -euo pipefail
 source "$TOP/scripts/lib.sh"
 # FILE_PATH_CHANGES and the like are about patches; SPDX, style and safety are about files.
-# shellcheck disable=SC2016
 "$TOP/scripts/enter" -- bash -euc '
 	mapfile -t files < <(find rust tests \( -name "*.c" -o -name "*.h" \) -not -name "*.mod.c")
 	[ ${#files[@]} -gt 0 ]

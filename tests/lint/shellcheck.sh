@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: host
 set -euo pipefail
-# shellcheck disable=SC2016
 "$TOP/scripts/enter" -- bash -euc '
 	mapfile -t files < <(git -c safe.directory=/src ls-files -co --exclude-standard |
 		while read -r file; do

@@ -18,5 +18,8 @@ skip)
 	;;
 slow) read -r <> <(:) ;;
 leftover) ip netns add leftover ;;
-*) insmod "/src/build/selfcheck/$MACHINE/plant.ko" "what=$(basename "$0" .sh)" ;;
+*)
+	insmod "/src/build/selfcheck/$MACHINE/plant.ko" "what=$(basename "$0" .sh)"
+	rmmod plant
+	;;
 esac
