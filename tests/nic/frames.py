@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Frame by frame through the emulated NIC: frames.py CLIENT_NS SERVER_NS
+"""Frame by frame through the emulated NIC: frames.py CLIENT_NS SERVER_NS [STEP]
 
 wire0 is in CLIENT_NS, wire1 in SERVER_NS, nic0 and nic1 here, all of them up.
 Each case installs one tc flower rule on nic0, sends one frame on wire0, and
 compares every byte of what leaves: at wire1 if the hardware is to take the
 frame, else at nic0, unchanged. Checksums of expected frames are computed from
-nothing, not by increments. Prints "ok NAME" or "not ok NAME" lines.
+nothing, not by increments. With STEP, only every STEP-th case is run. Prints
+"ok NAME" or "not ok NAME" lines.
 """
 
 import os
@@ -194,6 +195,16 @@ def counters():
         return {k: int(v) for k, v in (line.split() for line in f)}
 
 
+def rule_hits():
+    """Packets and bytes of the one rule."""
+    with open(DEBUGFS + "rules") as f:
+        lines = f.readlines()
+    if len(lines) != 1:
+        raise RuntimeError(f"{len(lines)} rules")
+    fields = dict(field.split("=", 1) for field in lines[0].split())
+    return int(fields["packets"]), int(fields["bytes"])
+
+
 def flower(frame):
     """The tc arguments that match a frame."""
     f = frame.f
@@ -212,24 +223,33 @@ def flower(frame):
     out += f" src_ip {f['saddr']} dst_ip {f['daddr']}"
     if f["proto"] != "gre":
         out += f" src_port {f['sport']} dst_port {f['dport']}"
-    return f"protocol {proto} pref 1 flower skip_sw{out}"
+    return f"protocol {proto} flower skip_sw{out}"
 
 
 MACS = f"munge eth src set {NEW_SMAC.hex(':')} munge eth dst set {NEW_DMAC.hex(':')}"
 
 
 class Bench:
-    def __init__(self, client, server):
+    def __init__(self, client, server, step):
         self.wire0 = Tap("wire0", client)
         self.wire1 = Tap("wire1", server)
         self.nic0 = Tap("nic0")
         self.failed = 0
-        self.installed = False
+        self.step = step
+        self.count = 0
+        self.installed = None
+        self.pref = 0
 
-    def remove_rule(self):
-        if self.installed:
-            run("tc", "filter", "del", "dev", "nic0", "ingress")
-        self.installed = False
+    def install(self, rule, accept):
+        """The rule on the NIC, alone. tc keeps its copy of the old one, with skip_sw no harm."""
+        if (rule, accept) == self.installed:
+            return
+        self.installed = None
+        knob("accept", "default " + accept)
+        knob("evict", "all")
+        self.pref += 1
+        run(*f"tc filter add dev nic0 ingress pref {self.pref} {rule}".split())
+        self.installed = (rule, accept)
 
     def result(self, name, problem):
         if problem:
@@ -252,9 +272,12 @@ class Bench:
                     return name, data
 
     def case(
-        self, name, frame, out=None, actions=MACS, tail="", match=None, exception=None, accept=None
+        self, name, frame, out=None, actions=MACS, tail="", match=None, exception=None, accept=""
     ):
         """out: the frame expected at wire1; None: the CPU gets the frame as it is."""
+        self.count += 1
+        if self.count % self.step:
+            return
         try:
             problem = self.try_case(frame, out, actions, tail, match or frame, exception, accept)
         except RuntimeError as e:
@@ -262,20 +285,9 @@ class Bench:
         self.result(name, problem)
 
     def try_case(self, frame, out, actions, tail, match, exception, accept):
-        knob("accept", "default " + (accept or ""))
-        self.remove_rule()
-        run(
-            "tc",
-            "filter",
-            "add",
-            "dev",
-            "nic0",
-            "ingress",
-            *flower(match).split(),
-            *f"action pedit ex {actions} pipe{tail}".split(),
-            *"action mirred egress redirect dev nic1".split(),
-        )
-        self.installed = True
+        rule = f"{flower(match)} action pedit ex {actions} pipe{tail}"
+        self.install(f"{rule} action mirred egress redirect dev nic1", accept)
+        hits = rule_hits()
         before = counters()
         data = bytes(frame)
         while self.wait(0)[0] != "nowhere":
@@ -303,11 +315,9 @@ class Bench:
         }
         if excs != ({f"exception_{exception}": 1} if exception else {}):
             return f"exceptions: {excs}"
-        with open(DEBUGFS + "rules") as f:
-            line = f.read()
-        hit = f" packets={1 if out else 0} bytes={len(data) if out else 0} "
-        if line.count("\n") != 1 or hit not in line:
-            return f"rule: {line!r}"
+        want_hits = (hits[0] + 1, hits[1] + len(data)) if out else hits
+        if rule_hits() != want_hits:
+            return f"the rule counts {rule_hits()}, not {want_hits}"
         return ""
 
 
@@ -525,7 +535,7 @@ def ttl_as_told(b):
 
 
 def main():
-    b = Bench(sys.argv[1], sys.argv[2])
+    b = Bench(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     for v in (4, 6):
         forward(b, v)
     v4_header_checksums(b)
@@ -533,7 +543,7 @@ def main():
     exceptions(b)
     ttl_as_told(b)
     knob("accept", "default")
-    b.remove_rule()
+    run("tc", "filter", "del", "dev", "nic0", "ingress")
     return 1 if b.failed else 0
 
 
