@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml
 # timeout: 600
 #
 # The kernel's own test of the software path, unmodified, with this module in the place of

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml
 # timeout: 900
 #
 # The emulated NIC by itself, without nftables: rules come from tc flower with skip_sw.

@@ -274,7 +274,7 @@ software() {
 	ruleset "$2"
 	before=$(said)
 	flow_open "$text" "$3" "$port"
-	check "$text: is refused" flow_send_until "$text" $LIMIT says_more_than "$before"
+	check "$text: is refused" flow_send_until "$text" $((3 * LIMIT)) says_more_than "$before"
 	check "$text: the log says \"$4\"" grep -E "original direction: $4 " <(said)
 	check "$text: the connection goes on" flow_send "$text" 5000
 	check "$text: no half of it is in the driver" bound 0
