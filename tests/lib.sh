@@ -184,6 +184,9 @@ topology() {
 	ip link set wire0 netns "$client"
 	ip link set wire1 netns "$server"
 	on "$router" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	# Idle flows leave after 30 s, in which a slow machine does not get far.
+	on "$router" sysctl -qew net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
+		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS))
 	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64
 	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
 	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64
