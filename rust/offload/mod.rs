@@ -12,8 +12,9 @@
 //!
 //! `commit_mutex` (nftables), the flowtable's `flow_block_lock`, [`devices::Registry`],
 //! [`record::Record`]'s state, [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
-//! bound with the first three held, and get requests with `flow_block_lock` and the record's state
-//! held. All but the last may sleep; nothing here runs on the packet path.
+//! bound with the first three held and `block_setup_lock` (shims.c) innermost, and get requests with
+//! `flow_block_lock` and the record's state held, to which [`devices::Device`]'s orphans come when a
+//! failed removal is tried again; no other lock of ours is taken under the orphans. All but the last may sleep; nothing here runs on the packet path.
 
 #![forbid(unsafe_code)]
 
