@@ -14,7 +14,8 @@
 //! [`record::Record`]'s state, [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
 //! bound with the first three held and `block_setup_lock` (shims.c) innermost, and get requests with
 //! `flow_block_lock` and the record's state held, to which [`devices::Device`]'s orphans come when a
-//! failed removal is tried again; no other lock of ours is taken under the orphans. All but the last may sleep; nothing here runs on the packet path.
+//! failed removal is tried again; no other lock of ours is taken under the orphans. All but
+//! `xa_lock` may sleep; nothing here runs on the packet path.
 
 #![forbid(unsafe_code)]
 
