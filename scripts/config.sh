@@ -26,6 +26,6 @@ TOOLCHAIN_PACKAGES="
 
 GUEST_PACKAGES="
 	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3
-	iputils-ping netcat-openbsd python3-scapy python3-matplotlib jq procps psmisc util-linux
+	iputils-ping netcat-openbsd bpftool libbpf-dev python3-scapy python3-matplotlib jq procps psmisc util-linux
 	udev dbus systemd-sysv strace gdb-minimal less
 	virtme-ng qemu-system-x86 busybox-static"
