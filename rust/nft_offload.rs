@@ -9,10 +9,11 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use netfilter::flowtable;
+use net::notifier::Notifiers;
+use netfilter::flowtable::{self, Tables};
 use offload::{
-    devices::Registry,
-    table::Table, //
+    table::Table,
+    truth::Context, //
 };
 
 mod bindings;
@@ -20,6 +21,7 @@ mod net;
 mod netfilter;
 mod offload;
 mod time;
+mod work;
 
 module! {
     type: NftOffload,
@@ -41,7 +43,9 @@ module! {
 }
 
 struct NftOffload {
+    // In this order: no table is left when nobody listens any more.
     _types: flowtable::Registration<Table>,
+    _notifiers: Pin<KBox<Notifiers<Context>>>,
 }
 
 /// Fails with `EINVAL` unless a parameter's value is 0 to `max`.
@@ -66,11 +70,13 @@ impl kernel::Module for NftOffload {
             return Err(EEXIST);
         }
 
+        let tables = Arc::pin_init(Tables::new(), GFP_KERNEL)?;
+        let context = Context::new(tables.clone())?;
+        let notifiers = KBox::pin_init(Notifiers::new(context.clone()), GFP_KERNEL)?;
+
         Ok(Self {
-            _types: flowtable::Registration::new(
-                module,
-                Arc::pin_init(Registry::new(), GFP_KERNEL)?,
-            )?,
+            _types: flowtable::Registration::new(module, tables, context)?,
+            _notifiers: notifiers,
         })
     }
 }

@@ -194,6 +194,47 @@ void shim_flowtable_unlock(struct nf_flowtable *ft)
 	up_write(&ft->flow_block_lock);
 }
 
+void shim_flowtable_lock_shared(struct nf_flowtable *ft)
+{
+	down_read(&ft->flow_block_lock);
+}
+
+void shim_flowtable_unlock_shared(struct nf_flowtable *ft)
+{
+	up_read(&ft->flow_block_lock);
+}
+
+/* Tears @flow down if it is the entry of @ft that has this tuple, original direction. */
+bool shim_flow_teardown(struct nf_flowtable *ft,
+			struct flow_offload_tuple *tuple,
+			const struct flow_offload *flow)
+{
+	struct flow_offload_tuple_rhash *found;
+	struct flow_offload *entry;
+
+	guard(rcu)();
+	found = flow_offload_lookup(ft, tuple);
+	if (!found)
+		return false;
+
+	entry = container_of(found, struct flow_offload,
+			     tuplehash[FLOW_OFFLOAD_DIR_ORIGINAL]);
+	if (entry != flow)
+		return false;
+
+	flow_offload_teardown(entry);
+	return true;
+}
+
+u32 shim_ct_mark(const struct nf_conn *ct)
+{
+#ifdef CONFIG_NF_CONNTRACK_MARK
+	return READ_ONCE(ct->mark);
+#else
+	return 0;
+#endif
+}
+
 /* flow_offload_get_timeout(), which is not exported. */
 unsigned long shim_flow_timeout(const struct flow_offload *flow)
 {

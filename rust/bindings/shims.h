@@ -8,6 +8,8 @@
 #define NFT_OFFLOAD_SHIMS_H
 
 #include <linux/netdevice.h>
+#include <linux/notifier.h>
+#include <linux/workqueue.h>
 #include <net/flow_offload.h>
 #include <net/netfilter/nf_flow_table.h>
 
@@ -42,6 +44,8 @@ void shim_flowtable_clear_cb(struct nf_flowtable *ft);
 struct net *shim_flowtable_net(const struct nf_flowtable *ft);
 void shim_flowtable_lock(struct nf_flowtable *ft);
 void shim_flowtable_unlock(struct nf_flowtable *ft);
+void shim_flowtable_lock_shared(struct nf_flowtable *ft);
+void shim_flowtable_unlock_shared(struct nf_flowtable *ft);
 
 /* flow_offload and its conntrack entry */
 unsigned long shim_flow_timeout(const struct flow_offload *flow);
@@ -53,6 +57,127 @@ void shim_ct_get(struct nf_conn *ct);
 void shim_ct_put(struct nf_conn *ct);
 void shim_ct_clear_hw_offload(struct nf_conn *ct);
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
+
+bool shim_flow_teardown(struct nf_flowtable *ft,
+			struct flow_offload_tuple *tuple,
+			const struct flow_offload *flow);
+u32 shim_ct_mark(const struct nf_conn *ct);
+
+/* routes, neighbours and paths: shims_route.c */
+
+/* The question where packets go that have come in by @iif, or by no device. */
+struct shim_route_query {
+	u32 iif;
+	u32 mark;
+	u8 family;
+	u8 l4proto;
+	__be16 sport;
+	__be16 dport;
+	u8 src[16];
+	u8 dst[16];
+};
+
+/* A next hop; without a @family, packets go to the receiver itself. */
+struct shim_hop {
+	u32 ifindex;
+	u32 mtu;
+	u8 family;
+	u8 gateway[16];
+};
+
+/* What a bridge does to the tag of a frame. */
+enum shim_bridge_tag {
+	SHIM_BRIDGE_KEEP,
+	SHIM_BRIDGE_TAG,
+	SHIM_BRIDGE_UNTAG,
+	SHIM_BRIDGE_UNTAG_HW,
+};
+
+/* One of the devices that a frame passes, from the top down. */
+struct shim_path_step {
+	enum net_device_path_type type;
+	u32 ifindex;
+	enum shim_bridge_tag bridge_tag;
+	u16 id;
+	u16 proto;
+	u8 source[ETH_ALEN];
+	u8 dest[ETH_ALEN];
+};
+
+int shim_route_hops(struct net *net, const struct shim_route_query *query,
+		    struct shim_hop *hops, unsigned int max);
+bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
+		    u8 mac[ETH_ALEN]);
+void shim_neighbour_use(struct net *net, u32 ifindex, u8 family,
+			const u8 *addr);
+bool shim_dev_is_ethernet(struct net *net, u32 ifindex);
+int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
+		      struct shim_path_step *steps, unsigned int max);
+
+/* notifiers: shims_notifier.c */
+enum shim_event_kind {
+	SHIM_EVENT_NEIGHBOUR,
+	SHIM_EVENT_FDB,
+	SHIM_EVENT_DEVICE,
+	SHIM_EVENT_MTU,
+	SHIM_EVENT_ROUTE,
+	SHIM_EVENT_ROUTES,
+};
+
+/* What has happened in @net; which of the other members say more is a matter of @kind. */
+struct shim_event {
+	enum shim_event_kind kind;
+	const struct net *net;
+	u32 ifindex;
+	u8 family;
+	u8 prefix_len;
+	u8 addr[16];
+	u8 mac[ETH_ALEN];
+};
+
+typedef void shim_event_fn(void *data, const struct shim_event *event);
+
+struct shim_notifiers {
+	struct notifier_block neighbour;
+	struct notifier_block device;
+	struct notifier_block fdb;
+	struct notifier_block addr4;
+	struct notifier_block addr6;
+	shim_event_fn *fn;
+	void *data;
+};
+
+struct shim_fib_notifier {
+	struct notifier_block nb;
+	struct net *net;
+	bool armed;
+	shim_event_fn *fn;
+	void *data;
+};
+
+int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
+			    void *data);
+void shim_notifiers_unregister(struct shim_notifiers *notifiers);
+int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
+			       shim_event_fn *fn, void *data);
+void shim_fib_notifier_unregister(struct shim_fib_notifier *fib);
+
+/* a workqueue with two works: shims_work.c */
+struct shim_worker {
+	struct workqueue_struct *queue;
+	struct work_struct now;
+	struct delayed_work later;
+	void (*run_now)(void *data);
+	void (*run_later)(void *data);
+	void *data;
+};
+
+int shim_worker_start(struct shim_worker *worker, const char *name,
+		      void (*run_now)(void *data),
+		      void (*run_later)(void *data), void *data);
+void shim_worker_now(struct shim_worker *worker);
+void shim_worker_later(struct shim_worker *worker, unsigned long delay);
+void shim_worker_stop(struct shim_worker *worker);
 
 /* time and modules */
 u64 shim_jiffies64(void);

@@ -347,10 +347,10 @@ impl MatchStorage {
 ///
 /// - `rule` comes from `flow_rule_alloc` and is owned by this value; its match points into
 ///   `storage`, and its entries are initialised up to `num_entries`.
-/// - The device of a redirect is the one that `egress` holds a reference to.
+/// - The device of a redirect is the one that `_egress` holds a reference to.
 pub(crate) struct FlowRule {
     rule: NonNull<bindings::flow_rule>,
-    egress: ARef<NetDevice>,
+    _egress: ARef<NetDevice>,
     _storage: KBox<MatchStorage>,
 }
 
@@ -389,14 +389,9 @@ impl FlowRule {
         // INVARIANT: Just set up so.
         Ok(Self {
             rule: ptr,
-            egress,
+            _egress: egress,
             _storage: storage,
         })
-    }
-
-    /// The device by which packets that hit the rule leave.
-    pub(crate) fn egress(&self) -> &NetDevice {
-        &self.egress
     }
 
     pub(super) fn as_raw(&self) -> *mut bindings::flow_rule {

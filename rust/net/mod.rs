@@ -7,6 +7,8 @@ pub(crate) mod extack;
 pub(crate) mod flow_block;
 pub(crate) mod flow_rule;
 pub(crate) mod namespace;
+pub(crate) mod notifier;
+pub(crate) mod route;
 pub(crate) mod skbuff;
 
 /// Whether one more message may go to the log, of all that networking says about what users and

@@ -18,6 +18,16 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Net(Opaque<bindings::net>);
 
+/// Which namespace, to tell them apart while they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NetId(usize);
+
+impl NetId {
+    pub(super) fn from_raw(net: *const bindings::net) -> Self {
+        Self(net as usize)
+    }
+}
+
 impl Net {
     /// # Safety
     ///
@@ -25,6 +35,14 @@ impl Net {
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::net) -> &'a Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &*ptr.cast() }
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::net {
+        self.0.get()
+    }
+
+    pub(crate) fn id(&self) -> NetId {
+        NetId::from_raw(self.0.get())
     }
 
     /// The device with this index, if there is one (`dev_get_by_index`). Does not sleep.

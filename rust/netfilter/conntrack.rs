@@ -37,6 +37,12 @@ impl Conntrack {
         unsafe { bindings::shim_ct_clear_hw_offload(self.0.get()) }
     }
 
+    /// The connection's mark, 0 if this kernel has none.
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: The type invariant keeps the entry alive.
+        unsafe { bindings::shim_ct_mark(self.0.get()) }
+    }
+
     /// Adds to the counters of one direction, if the entry has any (`nf_ct_acct_add`).
     pub(crate) fn account(&self, dir: Direction, packets: u64, bytes: u64) {
         // SAFETY: The type invariant keeps the entry alive; the counters are atomic.

@@ -63,7 +63,7 @@ impl fmt::Display for Direction {
 }
 
 /// A tag or session header that a tuple's packets carry when they come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Encap {
     /// `ETH_P_8021Q`, `ETH_P_8021AD` or `ETH_P_PPP_SES`.
     pub(crate) proto: u16,
@@ -214,6 +214,22 @@ impl FlowOffload {
         unsafe { bindings::shim_flow_timeout(self.0.get()) as u64 }
     }
 
+    /// Has the flow leave the table: its next packets take the slow path, which may make a new
+    /// entry for them. The garbage collector withdraws it from hardware and frees it. Does not
+    /// sleep. C: `flow_offload_teardown()`.
+    pub(crate) fn teardown(&self) {
+        // SAFETY: The entry is valid; C changes it from any thread.
+        unsafe { bindings::flow_offload_teardown(self.0.get()) }
+    }
+
+    /// The name by which the entry can be found in its table as long as it is there.
+    pub(crate) fn name(&self) -> FlowName {
+        FlowName {
+            tuple: *self.raw_tuple(Direction::Original),
+            entry: self.0.get() as usize,
+        }
+    }
+
     /// The connection that the flow belongs to.
     pub(crate) fn conntrack(&self) -> &Conntrack {
         // SAFETY: By the type invariants the entry holds a reference.
@@ -320,6 +336,19 @@ impl FlowOffload {
         }
     }
 }
+
+/// An entry by its tuple, without holding on to it.
+pub(crate) struct FlowName {
+    pub(super) tuple: bindings::flow_offload_tuple,
+    /// The address, which is not followed.
+    pub(super) entry: usize,
+}
+
+// SAFETY: The pointers in the copy of the tuple are not followed.
+unsafe impl Send for FlowName {}
+
+// SAFETY: As above.
+unsafe impl Sync for FlowName {}
 
 // SAFETY: C works with an entry from any thread, and so do the methods above.
 unsafe impl Sync for FlowOffload {}

@@ -16,8 +16,9 @@
 //! # Locking
 //!
 //! `flow_block_lock` of the table guards [`Offload::Devices`]. C holds it for reading around
-//! requests; `setup` takes it for writing. It nests inside nftables' `commit_mutex`, which in turn
-//! may be taken with RTNL held: nothing here takes RTNL.
+//! requests, and [`Tables::for_each`] does around its calls; `setup` takes it for writing. It nests
+//! inside nftables' `commit_mutex`, which in turn may be taken with RTNL held: nothing here takes
+//! RTNL. The list of [`Tables`] comes between the two.
 //!
 //! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
 
@@ -27,23 +28,25 @@ use crate::{
         device::NetDevice,
         eopnotsupp,
         flow_block::FlowStats,
-        namespace::Net, //
+        namespace::Net,
+        notifier::{Listener, RouteNotifier}, //
     },
     netfilter::{
-        flow::{Direction, FlowOffload},
+        flow::{Direction, FlowName, FlowOffload},
         hook, //
     },
 };
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    ptr::addr_of, //
+    ptr::{addr_of, NonNull}, //
 };
 use kernel::{
     container_of,
     error::{from_result, to_result},
+    new_mutex,
     prelude::*,
-    sync::Arc,
+    sync::{Arc, Mutex},
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -86,6 +89,22 @@ impl Flowtable {
         unsafe { addr_of!((*self.0.get()).priority).read_volatile() }
     }
 
+    /// Tears an entry down if it is still there; says whether it was. Does not sleep. C:
+    /// `flow_offload_teardown()`.
+    pub(crate) fn teardown(&self, name: &FlowName) -> bool {
+        let mut tuple = name.tuple;
+
+        // SAFETY: The table is valid; the tuple is only compared with those in it, and so is the
+        // address.
+        unsafe {
+            bindings::shim_flow_teardown(
+                self.0.get(),
+                &mut tuple,
+                name.entry as *const bindings::flow_offload,
+            )
+        }
+    }
+
     /// The network namespace of the table.
     pub(crate) fn net(&self) -> &Net {
         // SAFETY: A table is destroyed before its namespace.
@@ -98,8 +117,9 @@ impl Flowtable {
 ///
 /// All methods are called in process context and may sleep.
 pub(crate) trait Offload: Send + Sync + Sized + 'static {
-    /// What all tables of a [`Registration`] share.
-    type Context: Send + Sync;
+    /// What all tables of a [`Registration`] share. It is told of the routes of all namespaces
+    /// that have tables.
+    type Context: Listener;
 
     /// The devices that take rules for the table. Guarded by the table's `flow_block_lock`.
     type Devices: Send + Sync;
@@ -168,6 +188,8 @@ struct Shared<T: Offload> {
     #[pin]
     offload: T,
     devices: UnsafeCell<T::Devices>,
+    #[pin]
+    _routes: RouteNotifier<T::Context>,
 }
 
 // SAFETY: `T` and `T::Devices` are `Send`, and a flowtable is used from any thread.
@@ -178,19 +200,88 @@ unsafe impl<T: Offload> Sync for Shared<T> {}
 
 impl<T: Offload> Shared<T> {
     fn new<'a>(
-        table: *mut bindings::nf_flowtable,
+        flowtable: &'a Flowtable,
         context: &'a Arc<T::Context>,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         try_pin_init!(Self {
-            table,
+            table: flowtable.0.get(),
             offload <- T::new(),
             devices: UnsafeCell::new(T::devices(context)),
+            // SAFETY: A table is destroyed before its namespace, and this value with the table.
+            _routes <- unsafe { RouteNotifier::new(flowtable.net(), context.clone()) },
         })
     }
 
     fn table(&self) -> &Flowtable {
         // SAFETY: By the type invariant.
         unsafe { Flowtable::from_raw(self.table) }
+    }
+}
+
+/// The tables of a [`Registration`] with `flags offload`.
+#[pin_data]
+pub(crate) struct Tables<T: Offload> {
+    #[pin]
+    list: Mutex<KVec<Entry<T>>>,
+}
+
+/// # Invariants
+///
+/// The pointer is valid as long as it is in the list.
+struct Entry<T: Offload>(NonNull<Shared<T>>);
+
+// SAFETY: What it points to is `Sync`.
+unsafe impl<T: Offload> Send for Entry<T> {}
+
+impl<T: Offload> Tables<T> {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// Calls `f` for each table, with its devices locked against change. No table comes or goes
+    /// meanwhile, and no device. Sleeps.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&T, &Flowtable, &T::Devices)) {
+        for entry in self.list.lock().iter() {
+            // SAFETY: By the type invariant.
+            let shared = unsafe { entry.0.as_ref() };
+            let table = shared.table();
+            let _lock = BlockLockShared::new(table);
+            // SAFETY: The lock that guards the devices is held for reading.
+            f(&shared.offload, table, unsafe { &*shared.devices.get() });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The value must stay in place until it is removed.
+    unsafe fn add(&self, shared: NonNull<Shared<T>>) -> Result {
+        // INVARIANT: By the function's requirements.
+        Ok(self.list.lock().push(Entry(shared), GFP_KERNEL)?)
+    }
+
+    /// Waits for a [`Self::for_each`] that is under way.
+    fn remove(&self, shared: NonNull<Shared<T>>) {
+        self.list.lock().retain(|entry| entry.0 != shared);
+    }
+}
+
+/// Holds `flow_block_lock` of a table for reading.
+struct BlockLockShared(*mut bindings::nf_flowtable);
+
+impl BlockLockShared {
+    fn new(table: &Flowtable) -> Self {
+        // SAFETY: The table is initialised, and so is its lock.
+        unsafe { bindings::shim_flowtable_lock_shared(table.0.get()) };
+        Self(table.0.get())
+    }
+}
+
+impl Drop for BlockLockShared {
+    fn drop(&mut self) {
+        // SAFETY: `new` has taken the lock; the table was borrowed by the function that did so.
+        unsafe { bindings::shim_flowtable_unlock_shared(self.0) }
     }
 }
 
@@ -233,21 +324,28 @@ impl<T: Offload> Adapter<T> {
             // SAFETY: The table is new, its flags and namespace are set.
             to_result(unsafe { bindings::nf_flow_table_init(table) })?;
             // SAFETY: The table is initialised as of now.
-            if !unsafe { Flowtable::from_raw(table) }.is_offload() {
+            let flowtable = unsafe { Flowtable::from_raw(table) };
+            if !flowtable.is_offload() {
                 return Ok(0);
             }
 
             // SAFETY: nftables has set the type of the table, which is one of ours.
-            let context = unsafe { Type::<T>::context((*table).type_) };
-            let shared = KBox::pin_init(Shared::<T>::new(table, context), GFP_KERNEL);
+            let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
+            let shared = KBox::pin_init(Shared::<T>::new(flowtable, &type_.context), GFP_KERNEL);
             let result = shared.and_then(|shared| {
+                let place = NonNull::from(&*shared);
+                // SAFETY: The value is pinned, and `free` removes it before it is dropped.
+                unsafe { type_.tables.add(place) }?;
                 let data = shared.into_foreign();
                 // SAFETY: The table is initialised and nobody else uses it yet.
                 to_result(unsafe {
                     bindings::shim_flowtable_set_cb(table, Some(Self::request), data)
                 })
-                // SAFETY: `data` was made by `into_foreign` just now and went nowhere.
-                .inspect_err(|_| drop(unsafe { Pin::<KBox<Shared<T>>>::from_foreign(data) }))
+                .inspect_err(|_| {
+                    type_.tables.remove(place);
+                    // SAFETY: `data` was made by `into_foreign` just now and went nowhere.
+                    drop(unsafe { Pin::<KBox<Shared<T>>>::from_foreign(data) })
+                })
             });
 
             if result.is_err() {
@@ -262,6 +360,14 @@ impl<T: Offload> Adapter<T> {
     ///
     /// Only called through `nf_flowtable_type::free`, after which nobody uses the table.
     unsafe extern "C" fn free(table: *mut bindings::nf_flowtable) {
+        // SAFETY: The table is initialised.
+        if unsafe { Flowtable::from_raw(table) }.is_offload() {
+            // SAFETY: The table has our callback since `init`, and its type is one of ours.
+            let (shared, type_) =
+                unsafe { (Self::shared(table), Type::<T>::from_raw((*table).type_)) };
+            type_.tables.remove(NonNull::from(&*shared));
+        }
+
         // SAFETY: The table is initialised. This waits for its workers, which send a DESTROY for
         // each flow unless C runs out of memory. (All devices have left by now, so there are no
         // rules of such a flow.)
@@ -371,6 +477,7 @@ impl<T: Offload> Adapter<T> {
     }
 
     fn new_type(
+        tables: &Arc<Tables<T>>,
         context: &Arc<T::Context>,
         module: &'static ThisModule,
         family: u32,
@@ -391,6 +498,7 @@ impl<T: Offload> Adapter<T> {
                 owner: module.as_ptr(),
                 ..pin_init::zeroed()
             }),
+            tables: tables.clone(),
             context: context.clone(),
         }
     }
@@ -399,6 +507,7 @@ impl<T: Offload> Adapter<T> {
 /// A flowtable type and what its tables share.
 struct Type<T: Offload> {
     raw: Opaque<bindings::nf_flowtable_type>,
+    tables: Arc<Tables<T>>,
     context: Arc<T::Context>,
 }
 
@@ -406,9 +515,9 @@ impl<T: Offload> Type<T> {
     /// # Safety
     ///
     /// `raw` must be the member of a `Type<T>` that is not dropped during `'a`.
-    unsafe fn context<'a>(raw: *const bindings::nf_flowtable_type) -> &'a Arc<T::Context> {
+    unsafe fn from_raw<'a>(raw: *const bindings::nf_flowtable_type) -> &'a Self {
         // SAFETY: By the function's requirements; `Opaque` is transparent.
-        unsafe { &(*container_of!(Opaque::cast_from(raw), Self, raw)).context }
+        unsafe { &*container_of!(Opaque::cast_from(raw), Self, raw) }
     }
 }
 
@@ -432,22 +541,34 @@ unsafe impl<T: Offload> Sync for Registration<T> {}
 impl<T: Offload> Registration<T> {
     /// Registers the types. nftables takes the first type of a family that it finds, so no other
     /// module may have registered any before. Sleeps.
-    pub(crate) fn new(module: &'static ThisModule, context: Arc<T::Context>) -> Result<Self> {
+    pub(crate) fn new(
+        module: &'static ThisModule,
+        tables: Arc<Tables<T>>,
+        context: Arc<T::Context>,
+    ) -> Result<Self> {
         let types = KBox::new(
             [
                 Adapter::<T>::new_type(
+                    &tables,
                     &context,
                     module,
                     bindings::NFPROTO_IPV4,
                     bindings::nf_flow_offload_ip_hook,
                 ),
                 Adapter::<T>::new_type(
+                    &tables,
                     &context,
                     module,
                     bindings::NFPROTO_IPV6,
                     bindings::nf_flow_offload_ipv6_hook,
                 ),
-                Adapter::<T>::new_type(&context, module, bindings::NFPROTO_INET, hook::inet_hook),
+                Adapter::<T>::new_type(
+                    &tables,
+                    &context,
+                    module,
+                    bindings::NFPROTO_INET,
+                    hook::inet_hook,
+                ),
             ],
             GFP_KERNEL,
         )?;

@@ -1,67 +1,228 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which flows have to do with a device.
+//! Which flows take which way, and which go where.
 
-use crate::offload::record::{Installed, Record, State};
+use crate::offload::{
+    record::Record,
+    way::{Way, Ways}, //
+};
+use core::net::IpAddr;
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::RBTree,
+    rbtree::{RBTree, RBTreeNode, RBTreeNodeReservation},
     sync::{Arc, Mutex}, //
 };
 
-/// Finds the flows of which a rule takes packets from a device or sends packets to it, so that an
-/// event costs in proportion to these flows.
+/// Finds the flows that an event may touch, so that it costs in proportion to these.
 ///
-/// An entry is in the index from before its first rule is installed until after its last one is
-/// withdrawn.
+/// Many flows share a way: there are as many ways as neighbours that get packets. Events of
+/// neighbours, bridges and devices look at ways first and at flows only if the way has changed. A
+/// flow costs four nodes: one for each way and for each receiver.
+///
+/// All walks are by key, one step at a time, so that nothing is held between two steps. None sees
+/// what is added behind it.
 #[pin_data]
 pub(super) struct Index {
-    /// By index of the device and [`Record::id`].
     #[pin]
-    flows: Mutex<RBTree<(u32, u64), Arc<Record>>>,
+    maps: Mutex<Maps>,
+}
+
+struct Maps {
+    ways: RBTree<Way, Shared>,
+    /// By number of the way and [`Record::id`].
+    flows: RBTree<(u64, u64), Arc<Record>>,
+    /// By receiver and [`Record::id`].
+    receivers: RBTree<(IpAddr, u64), Arc<Record>>,
+    last: u64,
+}
+
+/// A way that is in use.
+struct Shared {
+    number: u64,
+    users: u64,
+}
+
+/// The addresses that begin with `len` bits of `addr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    pub(super) addr: IpAddr,
+    pub(super) len: u8,
+}
+
+impl Prefix {
+    fn mask(addr: IpAddr, len: u8) -> IpAddr {
+        match addr {
+            IpAddr::V4(addr) => {
+                let mask = u32::MAX
+                    .checked_shl(32_u32.saturating_sub(len.into()))
+                    .unwrap_or(0);
+                IpAddr::from((u32::from(addr) & mask).to_be_bytes())
+            }
+            IpAddr::V6(addr) => {
+                let mask = u128::MAX
+                    .checked_shl(128_u32.saturating_sub(len.into()))
+                    .unwrap_or(0);
+                IpAddr::from((u128::from(addr) & mask).to_be_bytes())
+            }
+        }
+    }
+
+    fn first(self) -> IpAddr {
+        Self::mask(self.addr, self.len)
+    }
+
+    fn contains(self, addr: IpAddr) -> bool {
+        addr.is_ipv4() == self.addr.is_ipv4() && Self::mask(addr, self.len) == self.first()
+    }
+}
+
+impl Maps {
+    fn add(&mut self, way: &Way, receiver: IpAddr, record: &Arc<Record>) -> Result {
+        let flow = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let receiver = RBTreeNode::new((receiver, record.id()), record.clone(), GFP_KERNEL)?;
+        let number = match self.ways.get_mut(way) {
+            Some(shared) => {
+                shared.users += 1;
+                shared.number
+            }
+            None => {
+                let number = self.last + 1;
+                let shared = Shared { number, users: 1 };
+                self.ways.try_create_and_insert(*way, shared, GFP_KERNEL)?;
+                self.last = number;
+                number
+            }
+        };
+
+        // Both directions may take the same way, and then have one node for it.
+        self.flows
+            .insert(flow.into_node((number, record.id()), record.clone()));
+        self.receivers.insert(receiver);
+        Ok(())
+    }
+
+    fn remove(&mut self, way: &Way, receiver: IpAddr, record: &Record) {
+        self.receivers.remove(&(receiver, record.id()));
+        if let Some(shared) = self.ways.get_mut(way) {
+            self.flows.remove(&(shared.number, record.id()));
+            shared.users -= 1;
+            if shared.users == 0 {
+                self.ways.remove(way);
+            }
+        }
+    }
 }
 
 impl Index {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            flows <- new_mutex!(RBTree::new()),
+            maps <- new_mutex!(Maps {
+                ways: RBTree::new(),
+                flows: RBTree::new(),
+                receivers: RBTree::new(),
+                last: 0,
+            }),
         })
     }
 
-    /// Adds `record` to the flows of both devices of a rule. Adding it again changes nothing. May
-    /// sleep; fails with `ENOMEM`.
-    pub(super) fn insert(&self, rule: Installed, record: &Arc<Record>) -> Result {
-        let mut flows = self.flows.lock();
+    /// Adds a flow that takes these ways, and is not in the index yet. Sleeps; fails with `ENOMEM`.
+    pub(super) fn insert(&self, ways: &Ways, record: &Arc<Record>) -> Result {
+        let [original, reply] = ways.both();
+        let [there, back] = ways.receivers();
+        let mut maps = self.maps.lock();
 
-        for device in rule.devices() {
-            let key = (device, record.id());
-            if flows.get(&key).is_none() {
-                flows.try_create_and_insert(key, record.clone(), GFP_KERNEL)?;
-            }
-        }
-        Ok(())
+        maps.add(original, there, record)?;
+        maps.add(reply, back, record)
+            .inspect_err(|_| maps.remove(original, there, record))
     }
 
-    /// Takes `record` out of the flows of both devices of a rule that is no longer in `state`,
-    /// unless the other rule has to do with the device too.
-    pub(super) fn remove(&self, rule: Installed, record: &Record, state: &State) {
-        for device in rule.devices() {
-            if state.uses(device) {
-                continue;
-            }
-            // The last reference may be dropped with the node, so let go of the lock first.
-            let node = self.flows.lock().remove_node(&(device, record.id()));
-            drop(node);
+    /// Takes out a flow that was added with these ways. The caller has a reference to the record.
+    pub(super) fn remove(&self, ways: &Ways, record: &Record) {
+        let mut maps = self.maps.lock();
+
+        for (way, receiver) in ways.both().iter().zip(ways.receivers()) {
+            maps.remove(way, receiver, record);
         }
     }
 
-    /// Any of the flows of `device`.
-    pub(super) fn first(&self, device: u32) -> Option<Arc<Record>> {
-        let flows = self.flows.lock();
-        let cursor = flows.cursor_lower_bound(&(device, 0))?;
+    /// The first way that is not before `from`, and its number.
+    pub(super) fn way_from(&self, from: &Way) -> Option<(Way, u64)> {
+        let maps = self.maps.lock();
+        let cursor = maps.ways.cursor_lower_bound(from)?;
+        let (way, shared) = cursor.current();
+        Some((*way, shared.number))
+    }
+
+    /// The first way after `way`, and its number.
+    pub(super) fn way_after(&self, way: &Way) -> Option<(Way, u64)> {
+        let maps = self.maps.lock();
+        let cursor = maps.ways.cursor_lower_bound(way)?;
+        let (way, shared) = match cursor.current() {
+            (found, _) if found == way => cursor.peek_next()?,
+            current => current,
+        };
+        Some((*way, shared.number))
+    }
+
+    /// All ways, one after the other.
+    pub(super) fn ways(&self) -> impl Iterator<Item = (Way, u64)> + '_ {
+        let first = Way::first_to(0, IpAddr::from([0; 4]));
+        core::iter::successors(self.way_from(&first), |(way, _)| self.way_after(way))
+    }
+
+    /// The flows that take the way with this number, one after the other.
+    pub(super) fn flows(&self, number: u64) -> impl Iterator<Item = Arc<Record>> + '_ {
+        core::iter::successors(self.flow_from(number, 0), move |record| {
+            self.flow_from(number, record.id() + 1)
+        })
+    }
+
+    fn flow_from(&self, number: u64, id: u64) -> Option<Arc<Record>> {
+        let maps = self.maps.lock();
+        let cursor = maps.flows.cursor_lower_bound(&(number, id))?;
         let (&(found, _), record) = cursor.current();
+        (found == number).then(|| record.clone())
+    }
 
-        (found == device).then(|| record.clone())
+    /// The flows with a receiver in `prefix`, one after the other.
+    pub(super) fn receivers(&self, prefix: Prefix) -> impl Iterator<Item = Arc<Record>> + '_ {
+        core::iter::successors(
+            self.receiver_from(prefix, (prefix.first(), 0)),
+            move |(addr, record)| self.receiver_from(prefix, (*addr, record.id() + 1)),
+        )
+        .map(|(_, record)| record)
+    }
+
+    fn receiver_from(&self, prefix: Prefix, from: (IpAddr, u64)) -> Option<(IpAddr, Arc<Record>)> {
+        let maps = self.maps.lock();
+        let cursor = maps.receivers.cursor_lower_bound(&from)?;
+        let (&(addr, _), record) = cursor.current();
+        prefix.contains(addr).then(|| (addr, record.clone()))
+    }
+}
+
+#[kernel::macros::kunit_tests(nft_offload_index)]
+mod tests {
+    use super::Prefix;
+    use core::net::IpAddr;
+
+    #[test]
+    fn a_prefix_contains_what_begins_with_it() {
+        let v4 = |a, b, c, d| IpAddr::from([a, b, c, d]);
+        let prefix = |addr, len| Prefix { addr, len };
+
+        assert!(prefix(v4(10, 1, 0, 0), 16).contains(v4(10, 1, 255, 1)));
+        assert!(!prefix(v4(10, 1, 0, 0), 16).contains(v4(10, 2, 0, 0)));
+        assert!(prefix(v4(0, 0, 0, 0), 0).contains(v4(255, 0, 0, 1)));
+        assert!(prefix(v4(10, 1, 0, 7), 32).contains(v4(10, 1, 0, 7)));
+        assert!(!prefix(v4(10, 1, 0, 7), 32).contains(v4(10, 1, 0, 6)));
+        assert_eq!(prefix(v4(10, 1, 2, 3), 12).first(), v4(10, 0, 0, 0));
+
+        let v6 = |first: u16, last: u16| IpAddr::from([first, 0, 0, 0, 0, 0, 0, last]);
+        assert!(prefix(v6(0xfd00, 0), 8).contains(v6(0xfdff, 1)));
+        assert!(!prefix(v6(0xfd00, 0), 8).contains(v6(0xfe00, 1)));
+        assert!(prefix(v6(0, 0), 0).contains(v6(0xffff, 0xffff)));
+        assert!(!prefix(v6(0, 0), 0).contains(v4(1, 2, 3, 4)));
     }
 }

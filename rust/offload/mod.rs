@@ -5,14 +5,18 @@
 //! ```text
 //! C worker ─▶ table ─▶ rules ─▶ translate ─▶ (FlowRule) ─▶ devices ─▶ driver
 //!               │         └────▶ record: what is installed where, and the last refusal
-//!               └──────────────▶ refusal: why not, in words
+//!               ├──────────────▶ refusal: why not, in words
+//!               └─▶ way: how the host would send the packets; index: which flows take which way
+//!                    ▲
+//! notifiers ─▶ truth ┘ evicts the flows whose way is no longer the host's
 //! ```
 //!
 //! # Lock order
 //!
-//! `commit_mutex` (nftables), the flowtable's `flow_block_lock`, [`devices::Registry`],
-//! [`record::Record`]'s state, [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
-//! bound with the first three held and `block_setup_lock` (shims.c) innermost, and get requests with
+//! `commit_mutex` (nftables), the list of [`Tables`](crate::netfilter::flowtable::Tables), the
+//! flowtable's `flow_block_lock`, [`devices::Registry`], [`record::Record`]'s state,
+//! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
+//! bound with the first four held and `block_setup_lock` (shims.c) innermost, and get requests with
 //! `flow_block_lock` and the record's state held, to which [`devices::Device`]'s orphans come when a
 //! failed removal is tried again; no other lock of ours is taken under the orphans. All but
 //! `xa_lock` may sleep; nothing here runs on the packet path.
@@ -27,3 +31,5 @@ mod refusal;
 mod rules;
 pub(crate) mod table;
 pub(crate) mod translate;
+pub(crate) mod truth;
+mod way;

@@ -6,9 +6,12 @@ use crate::{
     net::flow_block::RuleName,
     netfilter::{
         conntrack::Conntrack,
-        flow::Direction, //
+        flow::{Direction, FlowName, FlowOffload}, //
     },
-    offload::refusal::Refusal,
+    offload::{
+        refusal::Refusal,
+        way::Ways, //
+    },
 };
 use kernel::{
     new_mutex,
@@ -25,6 +28,7 @@ use kernel::{
 #[pin_data]
 pub(super) struct Record {
     id: u64,
+    name: FlowName,
     conntrack: ARef<Conntrack>,
     /// Held while drivers are called for the flow.
     #[pin]
@@ -32,14 +36,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(conntrack: &Conntrack) -> Result<Arc<Self>> {
+    pub(super) fn new(flow: &FlowOffload) -> Result<Arc<Self>> {
         // Tables of several namespaces may share a driver, so ids are the whole module's.
         static LAST_ID: Atomic<u64> = Atomic::new(0);
 
         Arc::pin_init(
             pin_init!(Self {
                 id: LAST_ID.fetch_add(1, Relaxed) + 1,
-                conntrack: conntrack.into(),
+                name: flow.name(),
+                conntrack: flow.conntrack().into(),
                 state <- new_mutex!(State::default()),
             }),
             GFP_KERNEL,
@@ -49,6 +54,11 @@ impl Record {
     /// A number that no other record has or will have.
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Finds the flow in its table.
+    pub(super) fn name(&self) -> &FlowName {
+        &self.name
     }
 
     pub(super) fn conntrack(&self) -> &Conntrack {
@@ -74,14 +84,6 @@ impl Record {
 pub(super) struct Installed {
     /// Index of the device whose driver has it.
     pub(super) ingress: u32,
-    /// Index of the device that it sends packets to.
-    pub(super) egress: u32,
-}
-
-impl Installed {
-    pub(super) fn devices(self) -> [u32; 2] {
-        [self.ingress, self.egress]
-    }
 }
 
 /// The part of a record that changes.
@@ -89,6 +91,9 @@ impl Installed {
 pub(super) struct State {
     original: Option<Installed>,
     reply: Option<Installed>,
+    /// The ways that packets take; set as long as the flow is in the table's index. A flow without
+    /// has no rules.
+    pub(super) ways: Option<KBox<Ways>>,
     /// When hardware last saw a packet of either direction, in jiffies; 0 or some time in the past
     /// if never.
     pub(super) hit: u64,
@@ -105,14 +110,6 @@ impl State {
         }
     }
 
-    /// Whether a rule has to do with `device`.
-    pub(super) fn uses(&self, device: u32) -> bool {
-        [self.original, self.reply]
-            .iter()
-            .flatten()
-            .any(|rule| rule.devices().contains(&device))
-    }
-
     /// Whether neither direction has a rule.
     pub(super) fn is_empty(&self) -> bool {
         self.original.is_none() && self.reply.is_none()
@@ -123,7 +120,7 @@ impl State {
 ///
 /// C offers a flow again each second in which packets of it reach the host. A driver that had no
 /// room a second ago hardly has any now, so each refusal doubles the time until the next try. A
-/// device that joins the table changes everything.
+/// device that joins the table, goes up or down changes everything.
 #[derive(Default)]
 pub(super) struct Backoff {
     refusals: u32,
@@ -135,8 +132,7 @@ impl Backoff {
     /// No longer than 64 seconds: 1 << 6.
     const MAX_SHIFT: u32 = 6;
 
-    /// Whether a try may be made at `now`, in jiffies, with the table's devices as they are
-    /// (`Devices::changes`).
+    /// Whether a try may be made at `now`, in jiffies, with the devices as they are (a number that is another one after each change).
     pub(super) fn is_over(&self, now: u64, devices: u64) -> bool {
         now >= self.until || devices != self.devices
     }

@@ -27,6 +27,8 @@ pub(super) enum Cause {
     Unsupported(Unsupported),
     /// Packets come in by a device, given by its index, that takes no rules for this table.
     NotBound(u32),
+    /// The host would not send its packets the way that it was made with.
+    Elsewhere,
     /// The rule could not be prepared: no memory, or the way out is gone.
     Prepare(Error),
     /// The driver refused the rule.
@@ -44,7 +46,9 @@ impl Refusal {
     /// What C is told, which throws it away.
     pub(super) fn errno(&self) -> Error {
         match self.cause {
-            Cause::NotIp | Cause::Unsupported(_) | Cause::NotBound(_) => eopnotsupp(),
+            Cause::NotIp | Cause::Unsupported(_) | Cause::NotBound(_) | Cause::Elsewhere => {
+                eopnotsupp()
+            }
             Cause::Prepare(errno) => errno,
             Cause::Driver(error) => error.errno,
         }
@@ -79,6 +83,10 @@ impl fmt::Display for Words<'_> {
                 }
                 None => write!(f, "device {ifindex} is gone"),
             },
+            Cause::Elsewhere => f.write_str(
+                "the route that it was made with is not found again; if that depends on the \
+                 packet's mark, keep the mark in conntrack (ct mark set meta mark)",
+            ),
             Cause::Prepare(errno) => {
                 f.write_str("the rule could not be prepared: ")?;
                 write_errno(f, errno)

@@ -13,7 +13,6 @@ use crate::{
     },
     offload::{
         devices::{Device, Devices},
-        index::Index,
         record::{Installed, Record, State},
         refusal::Cause,
         translate::{translate, Dialect}, //
@@ -21,10 +20,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        lock::{mutex::MutexBackend, Guard},
-        Arc, //
-    },
+    sync::lock::{mutex::MutexBackend, Guard}, //
 };
 
 /// A flow whose rules are being changed or asked for; no one else does meanwhile.
@@ -33,8 +29,7 @@ use kernel::{
 pub(super) struct Rules<'a> {
     table: &'a Flowtable,
     devices: &'a Devices,
-    index: &'a Index,
-    record: &'a Arc<Record>,
+    record: &'a Record,
     pub(super) state: Guard<'a, State, MutexBackend>,
 }
 
@@ -42,16 +37,10 @@ pub(super) struct Rules<'a> {
 pub(super) struct Lost;
 
 impl<'a> Rules<'a> {
-    pub(super) fn new(
-        table: &'a Flowtable,
-        devices: &'a Devices,
-        index: &'a Index,
-        record: &'a Arc<Record>,
-    ) -> Self {
+    pub(super) fn new(table: &'a Flowtable, devices: &'a Devices, record: &'a Record) -> Self {
         Self {
             table,
             devices,
-            index,
             record,
             state: record.state().lock(),
         }
@@ -62,12 +51,6 @@ impl<'a> Rules<'a> {
     fn installed(&mut self, dir: Direction) -> Option<&'a Device> {
         let installed = (*self.state.rule(dir))?;
         self.devices.get(installed.ingress)
-    }
-
-    fn forget(&mut self, dir: Direction) {
-        if let Some(installed) = self.state.rule(dir).take() {
-            self.index.remove(installed, self.record, &self.state);
-        }
     }
 
     fn account(&self, dir: Direction, stats: FlowStats) {
@@ -143,25 +126,16 @@ impl<'a> Rules<'a> {
     ) -> Result<(), Cause> {
         let rule = translate(flow, dir, dialect).map_err(Cause::Unsupported)?;
         let rule = FlowRule::new(&rule, self.table.net()).map_err(Cause::Prepare)?;
-        let installed = Installed {
-            ingress: flow.tuple(dir).ingress,
-            egress: rule.egress().ifindex(),
-        };
+        let name = self.record.rule_name(dir, self.table.priority());
 
-        // In the index first, for that may fail, and taking a rule back may not.
-        *self.state.rule(dir) = Some(installed);
-        let result = self
-            .index
-            .insert(installed, self.record)
-            .map_err(Cause::Prepare)
-            .and_then(|()| {
-                let name = self.record.rule_name(dir, self.table.priority());
-                device.driver().replace(name, &rule).map_err(Cause::Driver)
-            });
-        if result.is_err() {
-            self.forget(dir);
-        }
-        result
+        device
+            .driver()
+            .replace(name, &rule)
+            .map_err(Cause::Driver)?;
+        *self.state.rule(dir) = Some(Installed {
+            ingress: flow.tuple(dir).ingress,
+        });
+        Ok(())
     }
 
     /// Asks the driver what the rule of a direction has done since it was last asked; nothing if
@@ -180,7 +154,7 @@ impl<'a> Rules<'a> {
                 Ok(stats)
             }
             Err(error) if error.errno == ENOENT => {
-                self.forget(dir);
+                *self.state.rule(dir) = None;
                 Err(Lost)
             }
             Err(_) => Ok(FlowStats::default()),
@@ -198,7 +172,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Takes all rules of the flow out of hardware, and the flow out of the index. With `counter`, what they did since they were
+    /// Takes all rules of the flow out of hardware. With `counter`, what they did since they were
     /// last asked goes to conntrack, which C never does.
     pub(super) fn withdraw(&mut self) {
         self.withdraw_asking(self.table.has_counter());
@@ -222,7 +196,7 @@ impl<'a> Rules<'a> {
             if let Some(device) = self.installed(dir) {
                 device.remove(self.record.rule_name(dir, self.table.priority()));
             }
-            self.forget(dir);
+            *self.state.rule(dir) = None;
         }
         self.record.conntrack().clear_hw_offload();
     }

@@ -11,6 +11,7 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::FlowStats,
+        namespace::Net,
         ratelimit, //
     },
     netfilter::{
@@ -19,17 +20,22 @@ use crate::{
     },
     offload::{
         aging,
-        devices::{Devices, Registry},
-        index::Index,
-        record::Record,
+        devices::Devices,
+        index::{Index, Prefix},
+        record::{Record, State},
         refusal::{report, Cause, Refusal},
-        rules::{Lost, Rules}, //
+        rules::{Lost, Rules},
+        truth::{Context, What},
+        way::{Way, Ways}, //
     },
     time::jiffies64,
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
     time::msecs_to_jiffies,
     xarray::{AllocKind, XArray}, //
 };
@@ -42,7 +48,14 @@ pub(crate) struct Table {
     flows: XArray<Arc<Record>>,
     #[pin]
     index: Index,
+    /// How often a device went up or down, or the like.
+    changes: Atomic<u64>,
+    /// When anything about ways has changed, in jiffies.
+    changed: Atomic<u64>,
 }
+
+/// For how long after a change a flow may still be made with the ways of before.
+const SETTLING_MS: u32 = 5000;
 
 /// The directions that C asks for.
 fn directions(flow: &FlowOffload) -> &'static [Direction] {
@@ -77,14 +90,59 @@ impl Table {
             }
             // Of a flow that was here before and is gone without a DESTROY. C promises one; if it
             // ever fails to keep that, the new flow must not inherit anything.
-            Rules::new(table, devices, &self.index, &record).withdraw();
+            self.withdraw(table, devices, &record);
         }
 
-        let record = Record::new(flow.conntrack())?;
+        let record = Record::new(flow)?;
         self.flows
             .lock()
             .store(flow.key(), record.clone(), GFP_KERNEL)?;
         Ok(record)
+    }
+
+    /// A number that is another one after each change that makes a refusal void.
+    fn changes(&self, devices: &Devices) -> u64 {
+        devices.changes() + self.changes.load(Relaxed)
+    }
+
+    /// Finds the ways of a flow, and has events of these reach it. `Ok(false)` if the host would
+    /// send its packets elsewhere.
+    fn watch(
+        &self,
+        net: &Net,
+        record: &Arc<Record>,
+        state: &mut State,
+        flow: &Flow,
+    ) -> Result<bool> {
+        if state.ways.is_none() {
+            let Some(ways) = Ways::find(net, flow, record.conntrack().mark()) else {
+                return Ok(false);
+            };
+            let ways = KBox::new(ways, GFP_KERNEL)?;
+            self.index.insert(&ways, record)?;
+            state.ways = Some(ways);
+        }
+        Ok(true)
+    }
+
+    /// Takes the rules of a flow out of hardware, and the flow out of the index.
+    fn withdraw(&self, table: &Flowtable, devices: &Devices, record: &Record) {
+        self.withdraw_locked(record, &mut Rules::new(table, devices, record));
+    }
+
+    fn withdraw_locked(&self, record: &Record, rules: &mut Rules<'_>) {
+        rules.withdraw();
+        if let Some(ways) = rules.state.ways.take() {
+            self.index.remove(&ways, record);
+        }
+    }
+
+    /// The host would send the packets of a flow another way: no rule may go on with the old one,
+    /// nor the entry in software.
+    fn evict(&self, table: &Flowtable, devices: &Devices, record: &Record) {
+        // First, so that nothing is installed any more when the rules are gone (`Self::offer`).
+        table.teardown(record.name());
+        self.withdraw(table, devices, record);
     }
 
     /// Installs what is missing of `flow`.
@@ -92,13 +150,22 @@ impl Table {
         &self,
         table: &Flowtable,
         devices: &Devices,
+        record: &Arc<Record>,
         rules: &mut Rules<'_>,
         flow: &FlowOffload,
     ) -> Result {
         let now = jiffies64();
         let described = flow.describe(table.net());
         let result = match &described {
-            Some(described) => Self::install_directions(rules, described, directions(flow)),
+            Some(described) => {
+                let watched = self.watch(table.net(), record, &mut rules.state, described)?;
+                if !watched && now < self.changed.load(Relaxed) + ms(SETTLING_MS) {
+                    // Made just before a change, which did not find it in the index.
+                    flow.teardown();
+                    return Err(ENOENT);
+                }
+                Self::install_directions(rules, described, directions(flow), watched)
+            }
             None => Err(Refusal {
                 dir: Direction::Original,
                 cause: Cause::NotIp,
@@ -114,7 +181,7 @@ impl Table {
         rules
             .state
             .backoff
-            .refused(now, msecs_to_jiffies(1000) as u64, devices.changes());
+            .refused(now, ms(1000), self.changes(devices));
         rules.state.refusal = Some(KBox::new(refusal, GFP_KERNEL)?);
 
         if rules.state.is_empty() {
@@ -128,17 +195,24 @@ impl Table {
         rules: &mut Rules<'_>,
         flow: &Flow,
         directions: &[Direction],
+        watched: bool,
     ) -> Result<(), Refusal> {
         let mut result = Ok(());
         let partial = keeps_partial();
 
         // No driver is bothered with one direction if there cannot be a rule for the other.
-        if !partial {
+        if !partial || !watched {
             for &dir in directions {
                 rules
                     .check(flow, dir)
                     .map_err(|cause| Refusal { dir, cause })?;
             }
+        }
+        if !watched {
+            return Err(Refusal {
+                dir: Direction::Original,
+                cause: Cause::Elsewhere,
+            });
         }
         for &dir in directions {
             if rules.state.rule(dir).is_some() {
@@ -162,8 +236,12 @@ impl Table {
         }
 
         let record = self.record_or_new(table, devices, flow)?;
-        let mut rules = Rules::new(table, devices, &self.index, &record);
+        let mut rules = Rules::new(table, devices, &record);
 
+        // Once more, because `Self::evict` may have been here.
+        if flow.is_leaving() {
+            return Err(ENOENT);
+        }
         if !rules.state.is_empty() {
             rules.verify();
         }
@@ -173,29 +251,98 @@ impl Table {
         {
             return Ok(());
         }
-        if !rules.state.backoff.is_over(jiffies64(), devices.changes()) {
+        if !rules
+            .state
+            .backoff
+            .is_over(jiffies64(), self.changes(devices))
+        {
             return match &rules.state.refusal {
                 Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
                 _ => Ok(()),
             };
         }
-        self.install(table, devices, &mut rules, flow)
+        self.install(table, devices, &record, &mut rules, flow)
+    }
+
+    /// Something has changed in the table's namespace: flows whose packets the host would send
+    /// another way than before leave. Sleeps.
+    pub(super) fn recheck(&self, table: &Flowtable, devices: &Devices, what: What) {
+        let net = table.net();
+        let evict_all = |number| {
+            for record in self.index.flows(number) {
+                self.evict(table, devices, &record);
+            }
+        };
+        let recheck_routes = |record: &Record| {
+            let ways = record.state().lock().ways.as_deref().copied();
+            if ways.is_some_and(|ways| !ways.are_routed(net)) {
+                self.evict(table, devices, record);
+            }
+        };
+
+        self.changed.store(jiffies64(), Relaxed);
+        match what {
+            What::Neighbour { ifindex, addr } => {
+                let first = self.index.way_from(&Way::first_to(ifindex, addr));
+                for (way, number) in
+                    core::iter::successors(first, |(way, _)| self.index.way_after(way))
+                        .take_while(|(way, _)| way.ifindex == ifindex && way.neighbour == addr)
+                {
+                    if !way.is_live(net) {
+                        evict_all(number);
+                    }
+                }
+            }
+            What::Fdb(mac) => {
+                for (way, number) in self.index.ways() {
+                    if way.leads_to(mac) && !way.is_live(net) {
+                        evict_all(number);
+                    }
+                }
+            }
+            What::Devices => {
+                self.changes.fetch_add(1, Relaxed);
+                for (way, number) in self.index.ways() {
+                    if !way.is_live(net) {
+                        evict_all(number);
+                    }
+                }
+            }
+            What::Route { addr, len } => {
+                for record in self.index.receivers(Prefix { addr, len }) {
+                    recheck_routes(&record);
+                }
+            }
+            What::Routes => {
+                for (_, number) in self.index.ways() {
+                    for record in self.index.flows(number) {
+                        recheck_routes(&record);
+                    }
+                }
+            }
+        }
     }
 }
 
+fn ms(ms: u32) -> u64 {
+    msecs_to_jiffies(ms) as u64
+}
+
 impl Offload for Table {
-    type Context = Registry;
+    type Context = Context;
     type Devices = Devices;
 
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             flows <- XArray::new(AllocKind::Alloc),
             index <- Index::new(),
+            changes: Atomic::new(0),
+            changed: Atomic::new(0),
         })
     }
 
-    fn devices(registry: &Arc<Registry>) -> Devices {
-        Devices::new(registry.clone())
+    fn devices(context: &Arc<Context>) -> Devices {
+        Devices::new(context.registry().clone())
     }
 
     fn bind(&self, _table: &Flowtable, devices: &mut Devices, dev: &NetDevice) -> Result {
@@ -215,9 +362,13 @@ impl Offload for Table {
     fn unbind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) {
         // Another hook may have bound the device too; then the rules stay.
         if devices.is_last(dev) {
-            // Ends, for withdrawing takes the flow out of the index whatever the driver says.
-            while let Some(record) = self.index.first(dev.ifindex()) {
-                Rules::new(table, devices, &self.index, &record).withdraw();
+            // A rule takes packets from the device to which it sends those of the other direction.
+            for (way, number) in self.index.ways() {
+                if way.egress == dev.ifindex() {
+                    for record in self.index.flows(number) {
+                        Rules::new(table, devices, &record).withdraw();
+                    }
+                }
             }
         }
         devices.unbind(dev);
@@ -248,7 +399,7 @@ impl Offload for Table {
         let record = self.flows.lock().remove(flow.key());
 
         if let Some(record) = record {
-            Rules::new(table, devices, &self.index, &record).withdraw();
+            self.withdraw(table, devices, &record);
         }
     }
 
@@ -263,13 +414,26 @@ impl Offload for Table {
         let mut hit = 0;
 
         if let Some(record) = self.record(flow) {
-            let mut rules = Rules::new(table, devices, &self.index, &record);
+            let net = table.net();
+            let mut rules = Rules::new(table, devices, &record);
             match rules.poll(dir) {
                 Ok(new) => stats = rules.account_excess(dir, new),
                 // C offers the flow again as soon as the host sees it.
                 Err(Lost) => rules.withdraw_from_lossy(),
             }
             hit = rules.state.hit;
+
+            // Events should have said so, but not all is told.
+            let ways = rules.state.ways.as_deref().copied();
+            if let Some(ways) = ways {
+                if !ways.is_live(net, dir) {
+                    flow.teardown();
+                    self.withdraw_locked(&record, &mut rules);
+                } else if stats.packets > 0 {
+                    // The host does not send to it, and would forget it.
+                    ways.way(dir).use_neighbour(net);
+                }
+            }
         }
 
         FlowStats {

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel's notifiers, of which each makes a plain event of what it is told.
+ * All but those of devices and IPv6 addresses may be called in atomic context.
+ */
+#include <linux/etherdevice.h>
+#include <linux/inetdevice.h>
+#include <net/addrconf.h>
+#include <net/fib_notifier.h>
+#include <net/ip6_fib.h>
+#include <net/ip_fib.h>
+#include <net/neighbour.h>
+#include <net/netevent.h>
+#include <net/switchdev.h>
+
+#include "shims.h"
+
+static int neighbour_event(struct notifier_block *nb, unsigned long what,
+			   void *ptr)
+{
+	struct shim_notifiers *to =
+		container_of(nb, struct shim_notifiers, neighbour);
+	const struct neighbour *n = ptr;
+	struct shim_event event = { .kind = SHIM_EVENT_NEIGHBOUR };
+
+	if (what != NETEVENT_NEIGH_UPDATE ||
+	    n->tbl->key_len > sizeof(event.addr))
+		return NOTIFY_DONE;
+
+	event.net = dev_net(n->dev);
+	event.ifindex = READ_ONCE(n->dev->ifindex);
+	event.family = n->tbl->family;
+	memcpy(event.addr, n->primary_key, n->tbl->key_len);
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+static int device_event(struct notifier_block *nb, unsigned long what,
+			void *ptr)
+{
+	struct shim_notifiers *to =
+		container_of(nb, struct shim_notifiers, device);
+	const struct net_device *dev = netdev_notifier_info_to_dev(ptr);
+	struct shim_event event = {
+		.kind = SHIM_EVENT_DEVICE,
+		.net = dev_net(dev),
+		.ifindex = READ_ONCE(dev->ifindex),
+	};
+
+	switch (what) {
+	case NETDEV_CHANGEMTU:
+		event.kind = SHIM_EVENT_MTU;
+		break;
+	case NETDEV_UP:
+	case NETDEV_DOWN:
+	case NETDEV_CHANGE:
+	case NETDEV_CHANGEADDR:
+	case NETDEV_CHANGEUPPER:
+	case NETDEV_UNREGISTER:
+		break;
+	default:
+		return NOTIFY_DONE;
+	}
+
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+/* Bridges tell where they have learned an address, or that they have forgotten it. */
+static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	struct shim_notifiers *to = container_of(nb, struct shim_notifiers, fdb);
+	const struct switchdev_notifier_fdb_info *info = ptr;
+	struct shim_event event = { .kind = SHIM_EVENT_FDB };
+
+	if (what != SWITCHDEV_FDB_ADD_TO_DEVICE &&
+	    what != SWITCHDEV_FDB_DEL_TO_DEVICE)
+		return NOTIFY_DONE;
+
+	event.net = dev_net(info->info.dev);
+	event.ifindex = READ_ONCE(info->info.dev->ifindex);
+	ether_addr_copy(event.mac, info->addr);
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+/* Which of the host's addresses a connection was translated to is known to no route. */
+static int addr4_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	struct shim_notifiers *to =
+		container_of(nb, struct shim_notifiers, addr4);
+	const struct in_ifaddr *ifa = ptr;
+	struct shim_event event = {
+		.kind = SHIM_EVENT_ROUTES,
+		.net = dev_net(ifa->ifa_dev->dev),
+	};
+
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	struct shim_notifiers *to =
+		container_of(nb, struct shim_notifiers, addr6);
+	const struct inet6_ifaddr *ifa = ptr;
+	struct shim_event event = {
+		.kind = SHIM_EVENT_ROUTES,
+		.net = dev_net(ifa->idev->dev),
+	};
+
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+/*
+ * Sleeps, takes RTNL. The devices that are there already are told of before it
+ * returns.
+ */
+int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
+			    void *data)
+{
+	int err;
+
+	memset(notifiers, 0, sizeof(*notifiers));
+	notifiers->fn = fn;
+	notifiers->data = data;
+	notifiers->neighbour.notifier_call = neighbour_event;
+	notifiers->device.notifier_call = device_event;
+	notifiers->fdb.notifier_call = fdb_event;
+	notifiers->addr4.notifier_call = addr4_event;
+	notifiers->addr6.notifier_call = addr6_event;
+
+	err = register_netdevice_notifier(&notifiers->device);
+	if (err)
+		return err;
+
+	register_netevent_notifier(&notifiers->neighbour);
+	/* Without NET_SWITCHDEV, bridges do not tell. */
+	register_switchdev_notifier(&notifiers->fdb);
+	register_inetaddr_notifier(&notifiers->addr4);
+#if IS_ENABLED(CONFIG_IPV6)
+	register_inet6addr_notifier(&notifiers->addr6);
+#endif
+	return 0;
+}
+
+/* Sleeps, takes RTNL. No call is under way when it returns. */
+void shim_notifiers_unregister(struct shim_notifiers *notifiers)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	unregister_inet6addr_notifier(&notifiers->addr6);
+#endif
+	unregister_inetaddr_notifier(&notifiers->addr4);
+	unregister_switchdev_notifier(&notifiers->fdb);
+	unregister_netevent_notifier(&notifiers->neighbour);
+	unregister_netdevice_notifier(&notifiers->device);
+	/* Atomic chains are not waited for. */
+	synchronize_rcu();
+}
+
+static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	struct shim_fib_notifier *to =
+		container_of(nb, struct shim_fib_notifier, nb);
+	const struct fib_notifier_info *info = ptr;
+	struct shim_event event = { .kind = SHIM_EVENT_ROUTES, .net = to->net };
+
+	/* The routes that were there before are of no interest. */
+	if (!READ_ONCE(to->armed))
+		return NOTIFY_DONE;
+	if (info->family != AF_INET && info->family != AF_INET6)
+		return NOTIFY_DONE;
+
+	switch (what) {
+	case FIB_EVENT_ENTRY_REPLACE:
+	case FIB_EVENT_ENTRY_APPEND:
+	case FIB_EVENT_ENTRY_ADD:
+	case FIB_EVENT_ENTRY_DEL:
+		event.kind = SHIM_EVENT_ROUTE;
+		event.family = info->family;
+		if (info->family == AF_INET) {
+			const struct fib_entry_notifier_info *entry = ptr;
+			__be32 dst = htonl(entry->dst);
+
+			event.prefix_len = entry->dst_len;
+			memcpy(event.addr, &dst, sizeof(dst));
+		} else {
+			const struct fib6_entry_notifier_info *entry = ptr;
+
+			event.prefix_len = entry->rt->fib6_dst.plen;
+			memcpy(event.addr, &entry->rt->fib6_dst.addr,
+			       sizeof(event.addr));
+		}
+		break;
+	case FIB_EVENT_RULE_ADD:
+	case FIB_EVENT_RULE_DEL:
+	case FIB_EVENT_NH_ADD:
+	case FIB_EVENT_NH_DEL:
+		break;
+	default:
+		return NOTIFY_DONE;
+	}
+
+	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+/* Sleeps; -EBUSY if routes change so quickly that they could not be listed. */
+int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
+			       shim_event_fn *fn, void *data)
+{
+	int err;
+
+	memset(fib, 0, sizeof(*fib));
+	fib->net = net;
+	fib->fn = fn;
+	fib->data = data;
+	fib->nb.notifier_call = fib_event;
+	err = register_fib_notifier(fib->net, &fib->nb, NULL, NULL);
+	if (!err)
+		WRITE_ONCE(fib->armed, true);
+	return err;
+}
+
+/* Sleeps. No call is under way when it returns. */
+void shim_fib_notifier_unregister(struct shim_fib_notifier *fib)
+{
+	unregister_fib_notifier(fib->net, &fib->nb);
+	synchronize_rcu();
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Where packets go: routes, neighbours, and the devices below a device. */
+#include <linux/etherdevice.h>
+#include <linux/inetdevice.h>
+#include <net/arp.h>
+#include <net/ip6_route.h>
+#include <net/ip_fib.h>
+#include <net/ndisc.h>
+#include <net/nexthop.h>
+
+#include "shims.h"
+
+/* Where the next hops of a route are put. */
+struct hops {
+	struct shim_hop *hops;
+	unsigned int count;
+	unsigned int max;
+	u32 mtu;
+};
+
+static void add_hop(struct hops *hops, const struct fib_nh_common *nhc, u32 mtu)
+{
+	const struct net_device *dev = nhc->nhc_dev;
+	struct shim_hop *hop;
+
+	if (!dev || nhc->nhc_lwtstate || nhc->nhc_flags & RTNH_F_DEAD ||
+	    hops->count == hops->max)
+		return;
+
+	hop = &hops->hops[hops->count++];
+	memset(hop, 0, sizeof(*hop));
+	hop->ifindex = READ_ONCE(dev->ifindex);
+	hop->mtu = mtu ?: READ_ONCE(dev->mtu);
+	hop->family = nhc->nhc_gw_family;
+	if (nhc->nhc_gw_family == AF_INET)
+		memcpy(hop->gateway, &nhc->nhc_gw.ipv4, sizeof(nhc->nhc_gw.ipv4));
+	else if (nhc->nhc_gw_family == AF_INET6)
+		memcpy(hop->gateway, &nhc->nhc_gw.ipv6, sizeof(nhc->nhc_gw.ipv6));
+}
+
+static int route_hops4(struct net *net, const struct shim_route_query *query,
+		       struct hops *hops)
+{
+	struct flowi4 fl4 = {
+		.flowi4_iif = query->iif ?: LOOPBACK_IFINDEX,
+		.flowi4_mark = query->mark,
+		.flowi4_proto = query->l4proto,
+		.flowi4_scope = RT_SCOPE_UNIVERSE,
+		.fl4_sport = query->sport,
+		.fl4_dport = query->dport,
+	};
+	struct fib_result res = {};
+	int err, i;
+
+	memcpy(&fl4.saddr, query->src, sizeof(fl4.saddr));
+	memcpy(&fl4.daddr, query->dst, sizeof(fl4.daddr));
+	err = fib_lookup(net, &fl4, &res, FIB_LOOKUP_NOREF);
+	if (err)
+		return err;
+	if (res.type != RTN_UNICAST)
+		return -ENETUNREACH;
+
+	for (i = 0; i < fib_info_num_path(res.fi); i++)
+		add_hop(hops, fib_info_nhc(res.fi, i), res.fi->fib_mtu);
+	return 0;
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+static int add_hop6(struct fib6_nh *nh, void *hops)
+{
+	add_hop(hops, &nh->nh_common, ((struct hops *)hops)->mtu);
+	return 0;
+}
+
+static int route_hops6(struct net *net, const struct shim_route_query *query,
+		       struct hops *hops)
+{
+	struct flowi6 fl6 = {
+		.flowi6_iif = query->iif ?: LOOPBACK_IFINDEX,
+		.flowi6_mark = query->mark,
+		.flowi6_proto = query->l4proto,
+		.fl6_sport = query->sport,
+		.fl6_dport = query->dport,
+	};
+	const struct fib6_info *from, *sibling;
+	struct dst_entry *dst;
+	int err;
+
+	memcpy(&fl6.saddr, query->src, sizeof(fl6.saddr));
+	memcpy(&fl6.daddr, query->dst, sizeof(fl6.daddr));
+	/* Never forwarded. */
+	if (rt6_need_strict(&fl6.daddr) || rt6_need_strict(&fl6.saddr))
+		return -ENETUNREACH;
+
+	dst = ip6_route_input_lookup(net, NULL, &fl6, NULL,
+				     RT6_LOOKUP_F_HAS_SADDR);
+	err = dst->error;
+	from = rcu_dereference(dst_rt6_info(dst)->from);
+	if (!err && (!from || from->fib6_type != RTN_UNICAST))
+		err = -ENETUNREACH;
+	if (err)
+		goto out;
+
+	hops->mtu = from->fib6_pmtu;
+	if (from->nh) {
+		nexthop_for_each_fib6_nh(from->nh, add_hop6, hops);
+		goto out;
+	}
+	add_hop6((struct fib6_nh *)from->fib6_nh, hops);
+	if (READ_ONCE(from->fib6_nsiblings))
+		list_for_each_entry_rcu(sibling, &from->fib6_siblings,
+					fib6_siblings)
+			add_hop6((struct fib6_nh *)sibling->fib6_nh, hops);
+out:
+	dst_release(dst);
+	return err;
+}
+#endif
+
+/*
+ * The next hops among which the kernel chooses for forwarded packets. Returns
+ * how many there are, at most @max of them.
+ */
+int shim_route_hops(struct net *net, const struct shim_route_query *query,
+		    struct shim_hop *hops, unsigned int max)
+{
+	struct hops to = { .hops = hops, .max = max };
+	int err = -EAFNOSUPPORT;
+
+	guard(rcu)();
+	if (query->family == AF_INET)
+		err = route_hops4(net, query, &to);
+#if IS_ENABLED(CONFIG_IPV6)
+	else if (query->family == AF_INET6)
+		err = route_hops6(net, query, &to);
+#endif
+	return err ?: to.count;
+}
+
+static struct neighbour *neighbour(struct net *net, u32 ifindex, u8 family,
+				   const u8 *addr)
+{
+	struct net_device *dev = dev_get_by_index_rcu(net, ifindex);
+
+	if (!dev)
+		return NULL;
+#if IS_ENABLED(CONFIG_IPV6)
+	if (family == AF_INET6)
+		return neigh_lookup(&nd_tbl, addr, dev);
+#endif
+	return neigh_lookup(&arp_tbl, addr, dev);
+}
+
+/* The address that the neighbour table has, if it is valid. */
+bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
+		    u8 mac[ETH_ALEN])
+{
+	struct neighbour *n;
+	bool valid;
+
+	guard(rcu)();
+	n = neighbour(net, ifindex, family, addr);
+	if (!n)
+		return false;
+
+	read_lock_bh(&n->lock);
+	valid = n->nud_state & NUD_VALID;
+	ether_addr_copy(mac, n->ha);
+	read_unlock_bh(&n->lock);
+	neigh_release(n);
+	return valid;
+}
+
+/* As if a packet was sent to the neighbour: if it has not been heard of for long, it is asked. */
+void shim_neighbour_use(struct net *net, u32 ifindex, u8 family, const u8 *addr)
+{
+	struct neighbour *n;
+
+	guard(rcu)();
+	n = neighbour(net, ifindex, family, addr);
+	if (n) {
+		neigh_event_send(n, NULL);
+		neigh_release(n);
+	}
+}
+
+bool shim_dev_is_ethernet(struct net *net, u32 ifindex)
+{
+	const struct net_device *dev;
+
+	guard(rcu)();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	return dev && !(dev->flags & IFF_LOOPBACK) &&
+	       dev->type == ARPHRD_ETHER && dev->addr_len == ETH_ALEN &&
+	       is_valid_ether_addr(dev->dev_addr);
+}
+
+static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)
+{
+	switch (path->bridge.vlan_mode) {
+	case DEV_PATH_BR_VLAN_TAG:
+		return SHIM_BRIDGE_TAG;
+	case DEV_PATH_BR_VLAN_UNTAG:
+		return SHIM_BRIDGE_UNTAG;
+	case DEV_PATH_BR_VLAN_UNTAG_HW:
+		return SHIM_BRIDGE_UNTAG_HW;
+	default:
+		return SHIM_BRIDGE_KEEP;
+	}
+}
+
+/*
+ * The devices that a frame to @mac passes from the device @ifindex on, itself
+ * included. Returns how many there are; -ENETDOWN if one of them is not up.
+ */
+int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
+		      struct shim_path_step *steps, unsigned int max)
+{
+	struct net_device_path_stack stack;
+	struct net_device_path_ctx ctx = {};
+	int i, err = 0;
+
+	guard(rcu)();
+	ctx.dev = dev_get_by_index_rcu(net, ifindex);
+	if (!ctx.dev)
+		return -ENODEV;
+
+	ether_addr_copy(ctx.daddr, mac);
+	if (dev_fill_forward_path(&ctx, &stack) < 0)
+		return -ENETUNREACH;
+
+	for (i = 0; i < stack.num_paths && !err; i++) {
+		const struct net_device_path *path = &stack.path[i];
+		struct shim_path_step *step = &steps[i];
+
+		if (i == max) {
+			err = -E2BIG;
+			break;
+		}
+		if (!netif_running(path->dev) || !netif_carrier_ok(path->dev))
+			err = -ENETDOWN;
+
+		memset(step, 0, sizeof(*step));
+		step->type = path->type;
+		step->ifindex = READ_ONCE(path->dev->ifindex);
+		ether_addr_copy(step->source, path->dev->dev_addr);
+		switch (path->type) {
+		case DEV_PATH_VLAN:
+		case DEV_PATH_PPPOE:
+			step->id = path->encap.id;
+			step->proto = ntohs(path->encap.proto);
+			ether_addr_copy(step->dest, path->encap.h_dest);
+			break;
+		case DEV_PATH_BRIDGE:
+			step->bridge_tag = bridge_tag(path);
+			step->id = path->bridge.vlan_id;
+			step->proto = ntohs(path->bridge.vlan_proto);
+			break;
+		default:
+			break;
+		}
+	}
+	dev_fill_forward_path_release(&stack);
+
+	return err ?: stack.num_paths;
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the kernel would send packets: routes, neighbours, and the devices below a device.
+//!
+//! C headers: [`include/net/ip_fib.h`](srctree/include/net/ip_fib.h),
+//! [`include/net/neighbour.h`](srctree/include/net/neighbour.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::{MacAddress, ETH_ALEN},
+        namespace::Net, //
+    },
+};
+use core::net::IpAddr;
+use kernel::prelude::*;
+
+/// What a route is looked up for.
+#[derive(Clone, Copy)]
+pub(crate) struct Query {
+    /// Index of the device by which the packet has come in, or 0.
+    pub(crate) iif: u32,
+    pub(crate) mark: u32,
+    pub(crate) l4proto: u8,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
+}
+
+/// A next hop of a route.
+#[derive(Clone, Copy)]
+pub(crate) struct Hop {
+    /// Index of the device that leads there.
+    pub(crate) ifindex: u32,
+    /// The neighbour that gets the packets, unless it is the receiver itself.
+    pub(crate) gateway: Option<IpAddr>,
+    /// How long packets may be.
+    pub(crate) mtu: u32,
+}
+
+/// The next hops among which the kernel chooses.
+pub(crate) struct Hops {
+    raw: [bindings::shim_hop; Self::MAX],
+    len: usize,
+}
+
+impl Hops {
+    /// Those of a route with more of them are not seen.
+    const MAX: usize = 16;
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Hop> + '_ {
+        self.raw.iter().take(self.len).map(|hop| Hop {
+            ifindex: hop.ifindex,
+            gateway: from_raw(hop.family, &hop.gateway),
+            mtu: hop.mtu,
+        })
+    }
+}
+
+/// A device that a frame passes on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Index of the device.
+    pub(crate) ifindex: u32,
+    /// The device's own address.
+    pub(crate) source: MacAddress,
+    pub(crate) kind: StepKind,
+}
+
+/// What a device does to a frame, `enum net_device_path_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    /// Sends it.
+    Ethernet,
+    /// Hands it to a switch, by this conduit.
+    Dsa,
+    /// Puts a VLAN tag on it.
+    Vlan { proto: u16, id: u16 },
+    /// Puts it into a PPPoE session with a peer.
+    Pppoe { session: u16, peer: MacAddress },
+    /// Bridges it, and puts this tag on it.
+    BridgeTag { proto: u16, id: u16 },
+    /// Bridges it, and takes a tag off.
+    BridgeUntag,
+    /// Bridges it, and has the port take a tag off.
+    BridgeUntagByPort,
+    /// Bridges it as it is.
+    Bridge,
+    /// Anything else.
+    Other,
+}
+
+/// The devices that a frame passes, from the top down.
+pub(crate) struct Steps {
+    raw: [bindings::shim_path_step; Self::MAX],
+    len: usize,
+}
+
+impl Steps {
+    /// `NET_DEVICE_PATH_STACK_MAX`
+    const MAX: usize = 5;
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Step> + '_ {
+        self.raw.iter().take(self.len).map(|step| Step {
+            ifindex: step.ifindex,
+            source: step.source,
+            kind: Self::kind(step),
+        })
+    }
+
+    fn kind(step: &bindings::shim_path_step) -> StepKind {
+        match step.type_ {
+            bindings::net_device_path_type_DEV_PATH_ETHERNET => StepKind::Ethernet,
+            bindings::net_device_path_type_DEV_PATH_DSA => StepKind::Dsa,
+            bindings::net_device_path_type_DEV_PATH_VLAN => StepKind::Vlan {
+                proto: step.proto,
+                id: step.id,
+            },
+            bindings::net_device_path_type_DEV_PATH_PPPOE => StepKind::Pppoe {
+                session: step.id,
+                peer: step.dest,
+            },
+            bindings::net_device_path_type_DEV_PATH_BRIDGE => match step.bridge_tag {
+                bindings::shim_bridge_tag_SHIM_BRIDGE_TAG => StepKind::BridgeTag {
+                    proto: step.proto,
+                    id: step.id,
+                },
+                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG => StepKind::BridgeUntag,
+                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG_HW => StepKind::BridgeUntagByPort,
+                _ => StepKind::Bridge,
+            },
+            _ => StepKind::Other,
+        }
+    }
+}
+
+/// An address as C has it: family and bytes, IPv4 in the first four.
+fn to_raw(addr: IpAddr) -> (u8, [u8; 16]) {
+    match addr {
+        IpAddr::V4(addr) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&addr.octets());
+            (bindings::AF_INET as u8, bytes)
+        }
+        IpAddr::V6(addr) => (bindings::AF_INET6 as u8, addr.octets()),
+    }
+}
+
+/// The inverse of [`to_raw`]; `None` if the family is neither.
+pub(super) fn from_raw(family: u8, bytes: &[u8; 16]) -> Option<IpAddr> {
+    match u32::from(family) {
+        bindings::AF_INET => {
+            let [a, b, c, d, ..] = *bytes;
+            Some(IpAddr::from([a, b, c, d]))
+        }
+        bindings::AF_INET6 => Some(IpAddr::from(*bytes)),
+        _ => None,
+    }
+}
+
+impl Net {
+    /// The next hops of the route that forwarded packets take. Fails if they are not forwarded. Does
+    /// not sleep. C: `fib_lookup()`, `ip6_route_input_lookup()`.
+    pub(crate) fn next_hops(&self, query: &Query) -> Result<Hops> {
+        let (family, src) = to_raw(query.src);
+        let (_, dst) = to_raw(query.dst);
+        let raw = bindings::shim_route_query {
+            iif: query.iif,
+            mark: query.mark,
+            family,
+            l4proto: query.l4proto,
+            sport: query.sport.to_be(),
+            dport: query.dport.to_be(),
+            src,
+            dst,
+        };
+        let mut hops = Hops {
+            raw: pin_init::zeroed(),
+            len: 0,
+        };
+
+        // SAFETY: The namespace is valid, and there is room for `Hops::MAX`.
+        let count = unsafe {
+            bindings::shim_route_hops(self.as_raw(), &raw, hops.raw.as_mut_ptr(), Hops::MAX as u32)
+        };
+        hops.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
+        Ok(hops)
+    }
+
+    /// The Ethernet address of a neighbour, if it is known and valid. Does not sleep. C:
+    /// `neigh_lookup()`.
+    pub(crate) fn neighbour(&self, ifindex: u32, addr: IpAddr) -> Option<MacAddress> {
+        let (family, addr) = to_raw(addr);
+        let mut mac = [0; ETH_ALEN];
+
+        // SAFETY: The namespace is valid, and `mac` has room for an address.
+        let valid = unsafe {
+            bindings::shim_neighbour(
+                self.as_raw(),
+                ifindex,
+                family,
+                addr.as_ptr(),
+                mac.as_mut_ptr(),
+            )
+        };
+        valid.then_some(mac)
+    }
+
+    /// Does to the neighbour's entry what sending a packet does: one that has not been heard of for
+    /// long is asked whether it is still there. Does not sleep. C: `neigh_event_send()`.
+    pub(crate) fn use_neighbour(&self, ifindex: u32, addr: IpAddr) {
+        let (family, addr) = to_raw(addr);
+
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_neighbour_use(self.as_raw(), ifindex, family, addr.as_ptr()) }
+    }
+
+    /// Whether there is a device with this index and Ethernet addresses. Does not sleep.
+    pub(crate) fn is_ethernet(&self, ifindex: u32) -> bool {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_dev_is_ethernet(self.as_raw(), ifindex) }
+    }
+
+    /// The devices that a frame to `dest` passes from the device `ifindex` on. Fails if one of them
+    /// is down (`ENETDOWN`), or if it cannot be told. Does not sleep. C: `dev_fill_forward_path()`.
+    pub(crate) fn forward_path(&self, ifindex: u32, dest: MacAddress) -> Result<Steps> {
+        let mut steps = Steps {
+            raw: pin_init::zeroed(),
+            len: 0,
+        };
+
+        // SAFETY: The namespace is valid, and there is room for `Steps::MAX`.
+        let count = unsafe {
+            bindings::shim_forward_path(
+                self.as_raw(),
+                ifindex,
+                dest.as_ptr(),
+                steps.raw.as_mut_ptr(),
+                Steps::MAX as u32,
+            )
+        };
+        steps.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
+        Ok(steps)
+    }
+}

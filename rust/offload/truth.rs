@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Keeps hardware true to what the host would do.
+//!
+//! The kernel tells of changes in contexts in which nothing can be done about them. So they are
+//! queued, and a worker has the flows checked that they may touch ([`Table::recheck`]). Under that
+//! net is another one: each poll of a flow's statistics checks the flow too.
+
+use crate::{
+    net::{
+        namespace::NetId,
+        notifier::{self, Event, Listener}, //
+    },
+    netfilter::flowtable::Tables,
+    offload::{
+        devices::Registry,
+        table::Table, //
+    },
+    work::{Queue, Work, Worker},
+};
+use core::net::IpAddr;
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::msecs_to_jiffies, //
+};
+
+/// What all tables share.
+pub(crate) struct Context {
+    registry: Arc<Registry>,
+    worker: Arc<Worker<Truth>>,
+}
+
+impl Context {
+    /// Sleeps; fails with `ENOMEM`.
+    pub(crate) fn new(tables: Arc<Tables<Table>>) -> Result<Arc<Self>> {
+        let truth = Truth {
+            tables,
+            told: Queue::new(),
+            again: Queue::new(),
+        };
+
+        Ok(Arc::new(
+            Self {
+                registry: Arc::pin_init(Registry::new(), GFP_KERNEL)?,
+                worker: Worker::new(c"nft_offload", truth)?,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+}
+
+impl Listener for Context {
+    fn event(&self, event: Event) {
+        self.worker.work().told.put(event);
+        self.worker.start();
+    }
+}
+
+/// What a table has to look at, from the cheapest to the dearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// The ways to a neighbour behind a device.
+    Neighbour { ifindex: u32, addr: IpAddr },
+    /// The ways to an Ethernet address.
+    Fdb([u8; 6]),
+    /// All ways.
+    Devices,
+    /// The routes of flows to addresses that begin with `len` bits of `addr`.
+    Route { addr: IpAddr, len: u8 },
+    /// The routes of all flows.
+    Routes,
+}
+
+impl What {
+    /// Several devices change at a time, and ways are few, so all are looked at.
+    fn of(event: notifier::What) -> Self {
+        match event {
+            notifier::What::Neighbour { ifindex, addr } => Self::Neighbour { ifindex, addr },
+            notifier::What::Fdb(mac) => Self::Fdb(mac),
+            notifier::What::Device => Self::Devices,
+            notifier::What::Route { addr, len } => Self::Route { addr, len },
+            notifier::What::Mtu | notifier::What::Routes => Self::Routes,
+        }
+    }
+
+    /// Whether events of this kind may come before the change can be seen.
+    fn is_early(self) -> bool {
+        matches!(self, Self::Route { .. } | Self::Routes)
+    }
+}
+
+/// The events that are to be looked into.
+pub(crate) struct Truth {
+    tables: Arc<Tables<Table>>,
+    told: Queue<Event>,
+    /// Those which may have come too early.
+    again: Queue<Event>,
+}
+
+impl Truth {
+    /// After this time, what was told early has happened.
+    const AGAIN_MS: u32 = 20;
+
+    fn recheck(&self, net: Option<NetId>, what: What) {
+        self.tables.for_each(|offload, table, devices| {
+            if net.is_none_or(|net| net == table.net().id()) {
+                offload.recheck(table, devices, what);
+            }
+        });
+    }
+
+    /// Looks into all events of a queue, of equal ones once. `each` is called for each of them.
+    fn look_into(&self, queue: &Queue<Event>, mut each: impl FnMut(Event, What)) {
+        let (events, lost) = queue.take();
+        let mut todo = KVec::new();
+
+        for event in events {
+            let what = What::of(event.what);
+            each(event, what);
+            if todo.push((event.net, what), GFP_KERNEL).is_err() {
+                self.recheck(Some(event.net), what);
+            }
+        }
+        todo.sort_unstable();
+
+        let mut done = None;
+        for &todo in todo.iter() {
+            if done != Some(todo) {
+                let (net, what) = todo;
+                self.recheck(Some(net), what);
+                done = Some(todo);
+            }
+        }
+        if lost {
+            self.recheck(None, What::Devices);
+            self.recheck(None, What::Routes);
+        }
+    }
+}
+
+impl Work for Truth {
+    fn run(&self, worker: &Worker<Self>) {
+        self.look_into(&self.told, |event, what| {
+            if what.is_early() {
+                self.again.put(event);
+                worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
+            }
+        });
+    }
+
+    fn run_later(&self, _worker: &Worker<Self>) {
+        self.look_into(&self.again, |_, _| {});
+    }
+}

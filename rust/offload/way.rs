@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way that packets take, as the host would send them now.
+//!
+//! A flowtable entry keeps the frame's addresses and the device from the time when it was made, and
+//! so does a rule in hardware. What the host would do is found here in the same steps as C took
+//! (nf_flow_table_path.c): route, neighbour, devices from the top down.
+
+use crate::{
+    net::{
+        device::MacAddress,
+        flow_rule::{Addresses, ETH_P_PPP_SES, IPPROTO_TCP, IPPROTO_UDP},
+        namespace::Net,
+        route::{Hop, Query, Step, StepKind}, //
+    },
+    netfilter::flow::{Direction, Encap, Flow, Path, ENCAP_MAX},
+};
+use core::net::IpAddr;
+
+/// How packets reach a neighbour.
+///
+/// Ordered by neighbour first: [`Way::first_to`] is before all others to the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    /// Index of the device that the route leads to.
+    pub(super) ifindex: u32,
+    /// The gateway, or the receiver itself.
+    pub(super) neighbour: IpAddr,
+    /// Index of the device at the bottom, which is the hardware's.
+    pub(super) egress: u32,
+    source: MacAddress,
+    dest: MacAddress,
+    /// From the outermost header inwards.
+    encaps: [Option<Encap>; ENCAP_MAX],
+    /// How long the route lets packets be.
+    mtu: u32,
+}
+
+/// What is below a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bottom {
+    egress: u32,
+    source: MacAddress,
+    dest: MacAddress,
+    encaps: [Option<Encap>; ENCAP_MAX],
+}
+
+/// Follows a frame to `dest` down to the device that sends it. `None` if a flowtable cannot.
+/// C: `nft_dev_path_info()`.
+fn descend(dest: MacAddress, steps: impl Iterator<Item = Step>) -> Option<Bottom> {
+    let mut bottom = Bottom {
+        egress: 0,
+        source: [0; 6],
+        dest,
+        encaps: [None; ENCAP_MAX],
+    };
+    // From the innermost header outwards.
+    let mut encaps = [None; ENCAP_MAX];
+    let mut count = 0;
+
+    for step in steps {
+        if bottom.source == [0; 6] {
+            bottom.source = step.source;
+        }
+        let tag = match step.kind {
+            StepKind::Vlan { proto, id } | StepKind::BridgeTag { proto, id } => Some((proto, id)),
+            StepKind::Pppoe { session, peer } => {
+                bottom.dest = peer;
+                Some((ETH_P_PPP_SES, session))
+            }
+            StepKind::BridgeUntag => {
+                count = usize::checked_sub(count, 1)?;
+                encaps[count] = None;
+                None
+            }
+            StepKind::BridgeUntagByPort => {
+                encaps
+                    .get_mut(usize::checked_sub(count, 1)?)?
+                    .as_mut()
+                    .map(|encap: &mut Encap| encap.by_switch = true)?;
+                None
+            }
+            StepKind::Ethernet | StepKind::Dsa | StepKind::Bridge => None,
+            StepKind::Other => return None,
+        };
+        if let Some((proto, id)) = tag {
+            *encaps.get_mut(count)? = Some(Encap {
+                proto,
+                id,
+                by_switch: false,
+            });
+            count += 1;
+        }
+        if !matches!(
+            step.kind,
+            StepKind::Bridge
+                | StepKind::BridgeTag { .. }
+                | StepKind::BridgeUntag
+                | StepKind::BridgeUntagByPort
+        ) {
+            bottom.egress = step.ifindex;
+        }
+        if step.kind == StepKind::Dsa {
+            break;
+        }
+    }
+
+    for (to, from) in bottom.encaps.iter_mut().zip(encaps[..count].iter().rev()) {
+        *to = *from;
+    }
+    Some(bottom)
+}
+
+impl Way {
+    /// Not after any way to this neighbour.
+    pub(super) fn first_to(ifindex: u32, neighbour: IpAddr) -> Self {
+        Self {
+            ifindex,
+            neighbour,
+            egress: 0,
+            source: [0; 6],
+            dest: [0; 6],
+            encaps: [None; ENCAP_MAX],
+            mtu: 0,
+        }
+    }
+
+    /// How packets reach the neighbour now; `None` if they do not.
+    fn find(net: &Net, ifindex: u32, neighbour: IpAddr, mtu: u32) -> Option<Self> {
+        let dest = if net.is_ethernet(ifindex) {
+            net.neighbour(ifindex, neighbour)?
+        } else {
+            [0; 6]
+        };
+        let steps = net.forward_path(ifindex, dest).ok()?;
+        let bottom = descend(dest, steps.iter())?;
+
+        Some(Self {
+            ifindex,
+            neighbour,
+            egress: bottom.egress,
+            source: bottom.source,
+            dest: bottom.dest,
+            encaps: bottom.encaps,
+            mtu,
+        })
+    }
+
+    fn by(net: &Net, hop: Hop, receiver: IpAddr) -> Option<Self> {
+        Self::find(net, hop.ifindex, hop.gateway.unwrap_or(receiver), hop.mtu)
+    }
+
+    /// Whether packets still reach the neighbour in this way.
+    pub(super) fn is_live(&self, net: &Net) -> bool {
+        Self::find(net, self.ifindex, self.neighbour, self.mtu).as_ref() == Some(self)
+    }
+
+    /// Has the host ask the neighbour whether it is still there if it has not been heard of for
+    /// long, as sending a packet would.
+    pub(super) fn use_neighbour(&self, net: &Net) {
+        net.use_neighbour(self.ifindex, self.neighbour);
+    }
+
+    /// Whether frames are sent to this address.
+    pub(super) fn leads_to(&self, mac: MacAddress) -> bool {
+        self.dest == mac
+    }
+
+    /// Whether this is what `flow` does with packets of direction `dir`.
+    fn is_of(&self, flow: &Flow, dir: Direction) -> bool {
+        let back = flow.tuple(dir.reverse());
+
+        flow.tuple(dir).path
+            == Path::Ethernet {
+                ifindex: self.egress,
+                source: self.source,
+                dest: self.dest,
+            }
+            && back.ingress == self.egress
+            && back.encaps == self.encaps
+    }
+}
+
+/// The ways of both directions of a flow, and how they were found.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    queries: [Query; 2],
+    ways: [Way; 2],
+}
+
+/// The route of a packet of direction `dir`, between the translations of its destination and of its
+/// source.
+fn query(flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Query {
+    let (this, back) = (flow.tuple(dir), flow.tuple(dir.reverse()));
+    let src = |addresses| match addresses {
+        Addresses::V4 { src, .. } => IpAddr::from(src),
+        Addresses::V6 { src, .. } => IpAddr::from(src),
+    };
+    let (sport, dport) = match this.l4proto {
+        IPPROTO_TCP | IPPROTO_UDP => (this.ports.src, back.ports.src),
+        _ => (0, 0),
+    };
+
+    Query {
+        iif,
+        mark,
+        l4proto: this.l4proto,
+        src: src(this.addresses),
+        dst: src(back.addresses),
+        sport,
+        dport,
+    }
+}
+
+impl Ways {
+    /// The ways that `flow` takes, if the host would take them now.
+    ///
+    /// Packets may have been routed by their mark, which is not kept anywhere: only those without
+    /// one, and with that of the connection, `mark`, are found again.
+    pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
+        let marks = if mark == 0 { &[0][..] } else { &[0, mark][..] };
+
+        marks.iter().find_map(|&mark| {
+            let way = |dir, iif| {
+                let query = query(flow, dir, iif, mark);
+                let hops = net.next_hops(&query).ok()?;
+                let way = hops
+                    .iter()
+                    .filter_map(|hop| Way::by(net, hop, query.dst))
+                    .find(|way| way.is_of(flow, dir))?;
+                Some((query, way))
+            };
+
+            // Packets come in by the device at which the other direction leaves, and rules may ask
+            // for that; so each is looked up once more when the other is known.
+            let reply = way(Direction::Reply, 0);
+            let original = way(Direction::Original, reply.map_or(0, |(_, way)| way.ifindex))?;
+            let reply = way(Direction::Reply, original.1.ifindex).or(reply)?;
+
+            Some(Self {
+                queries: [original.0, reply.0],
+                ways: [original.1, reply.1],
+            })
+        })
+    }
+
+    pub(super) fn way(&self, dir: Direction) -> &Way {
+        match dir {
+            Direction::Original => &self.ways[0],
+            Direction::Reply => &self.ways[1],
+        }
+    }
+
+    pub(super) fn both(&self) -> &[Way; 2] {
+        &self.ways
+    }
+
+    /// Where packets are sent to, one for each direction.
+    pub(super) fn receivers(&self) -> [IpAddr; 2] {
+        self.queries.map(|query| query.dst)
+    }
+
+    /// Whether the routes still lead these ways; whether these still exist is not asked.
+    pub(super) fn are_routed(&self, net: &Net) -> bool {
+        Direction::BOTH.iter().all(|&dir| self.is_routed(net, dir))
+    }
+
+    fn is_routed(&self, net: &Net, dir: Direction) -> bool {
+        let way = self.way(dir);
+        let query = match dir {
+            Direction::Original => &self.queries[0],
+            Direction::Reply => &self.queries[1],
+        };
+
+        net.next_hops(query).is_ok_and(|hops| {
+            hops.iter().any(|hop| {
+                hop.ifindex == way.ifindex
+                    && hop.gateway.unwrap_or(query.dst) == way.neighbour
+                    && hop.mtu == way.mtu
+            })
+        })
+    }
+
+    /// Whether the host would still send packets of direction `dir` this way.
+    pub(super) fn is_live(&self, net: &Net, dir: Direction) -> bool {
+        self.is_routed(net, dir) && self.way(dir).is_live(net)
+    }
+}
+
+#[kernel::macros::kunit_tests(nft_offload_way)]
+mod tests {
+    use super::*;
+    use crate::net::flow_rule::ETH_P_8021Q;
+
+    const PEER: MacAddress = [2, 0, 0, 0, 0, 9];
+
+    fn step(ifindex: u32, kind: StepKind) -> Step {
+        Step {
+            ifindex,
+            source: [2, 0, 0, 0, 1, ifindex as u8],
+            kind,
+        }
+    }
+
+    fn vlan(id: u16) -> StepKind {
+        StepKind::Vlan {
+            proto: ETH_P_8021Q,
+            id,
+        }
+    }
+
+    fn tag(proto: u16, id: u16, by_switch: bool) -> Option<Encap> {
+        Some(Encap {
+            proto,
+            id,
+            by_switch,
+        })
+    }
+
+    #[test]
+    fn a_device_without_others_below_sends_by_itself() {
+        let bottom = descend(PEER, [step(3, StepKind::Ethernet)].into_iter());
+
+        assert_eq!(
+            bottom,
+            Some(Bottom {
+                egress: 3,
+                source: [2, 0, 0, 0, 1, 3],
+                dest: PEER,
+                encaps: [None; 2],
+            })
+        );
+    }
+
+    #[test]
+    fn headers_are_those_of_the_devices_on_the_way_outermost_first() {
+        let steps = [
+            step(9, vlan(20)),
+            step(8, vlan(10)),
+            step(3, StepKind::Ethernet),
+        ];
+        let Some(bottom) = descend(PEER, steps.into_iter()) else {
+            return assert!(false);
+        };
+
+        assert_eq!(bottom.egress, 3);
+        // As the uppermost device has it.
+        assert_eq!(bottom.source, [2, 0, 0, 0, 1, 9]);
+        assert_eq!(
+            bottom.encaps,
+            [tag(ETH_P_8021Q, 10, false), tag(ETH_P_8021Q, 20, false)]
+        );
+    }
+
+    #[test]
+    fn a_session_has_its_own_peer() {
+        let steps = [
+            step(
+                9,
+                StepKind::Pppoe {
+                    session: 7,
+                    peer: PEER,
+                },
+            ),
+            step(3, StepKind::Ethernet),
+        ];
+        let Some(bottom) = descend([0; 6], steps.into_iter()) else {
+            return assert!(false);
+        };
+
+        assert_eq!(bottom.dest, PEER);
+        assert_eq!(bottom.encaps, [tag(ETH_P_PPP_SES, 7, false), None]);
+    }
+
+    #[test]
+    fn bridges_put_tags_on_and_take_them_off() {
+        let port = step(3, StepKind::Ethernet);
+        let encaps = |steps: &[Step]| {
+            descend(PEER, steps.iter().copied()).map(|bottom| (bottom.egress, bottom.encaps))
+        };
+        let tagged = StepKind::BridgeTag {
+            proto: ETH_P_8021Q,
+            id: 5,
+        };
+
+        assert_eq!(
+            encaps(&[step(9, tagged), port]),
+            Some((3, [tag(ETH_P_8021Q, 5, false), None]))
+        );
+        assert_eq!(
+            encaps(&[step(10, vlan(5)), step(9, StepKind::BridgeUntag), port]),
+            Some((3, [None; 2]))
+        );
+        assert_eq!(
+            encaps(&[
+                step(10, vlan(5)),
+                step(9, StepKind::BridgeUntagByPort),
+                port
+            ]),
+            Some((3, [tag(ETH_P_8021Q, 5, true), None]))
+        );
+        assert_eq!(encaps(&[step(9, StepKind::BridgeUntag), port]), None);
+        assert_eq!(encaps(&[step(9, StepKind::BridgeUntagByPort), port]), None);
+    }
+
+    #[test]
+    fn what_a_flowtable_cannot_do_is_no_way() {
+        assert!(descend(PEER, [step(3, StepKind::Other)].into_iter()).is_none());
+        let three = [
+            step(9, vlan(1)),
+            step(8, vlan(2)),
+            step(7, vlan(3)),
+            step(3, StepKind::Ethernet),
+        ];
+        assert!(descend(PEER, three.into_iter()).is_none());
+    }
+}
