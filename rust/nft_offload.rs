@@ -31,6 +31,10 @@ module! {
     license: "GPL",
     alias: ["nf-flowtable-1", "nf-flowtable-2", "nf-flowtable-10"],
     params: {
+        incapable: u8 {
+            default: 0,
+            description: "0: a device that cannot offload fails the ruleset (default), 1: its flows stay in software, with a warning",
+        },
         partial: u8 {
             default: 0,
             description: "0: offload both directions of a flow or none (default), 1: keep one if the other is refused",
@@ -59,6 +63,7 @@ fn in_range(name: &str, value: u8, max: u8) -> Result {
 
 impl kernel::Module for NftOffload {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        in_range("incapable", *module_parameters::incapable.value(), 1)?;
         in_range("partial", *module_parameters::partial.value(), 1)?;
         in_range("ttl", *module_parameters::ttl.value(), 2)?;
         if let Some(how) = flowtable::c_module_is_present(module) {

@@ -136,14 +136,18 @@ struct shim_event {
 };
 
 typedef void shim_event_fn(void *data, const struct shim_event *event);
+typedef void shim_device_fn(void *data, struct net_device *dev);
 
 struct shim_notifiers {
 	struct notifier_block neighbour;
+	struct notifier_block device_first;
+	struct notifier_block device_last;
 	struct notifier_block device;
 	struct notifier_block fdb;
 	struct notifier_block addr4;
 	struct notifier_block addr6;
 	shim_event_fn *fn;
+	shim_device_fn *gone;
 	void *data;
 };
 
@@ -155,8 +159,12 @@ struct shim_fib_notifier {
 	void *data;
 };
 
+bool shim_rtnl_is_mine(void);
+void shim_rtnl_lock(void);
+bool shim_rtnl_trylock(void);
+void shim_rtnl_unlock(void);
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    void *data);
+			    shim_device_fn *gone, void *data);
 void shim_notifiers_unregister(struct shim_notifiers *notifiers);
 int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 			       shim_event_fn *fn, void *data);

@@ -5,6 +5,7 @@
  */
 #include <linux/etherdevice.h>
 #include <linux/inetdevice.h>
+#include <linux/rtnetlink.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
 #include <net/ip6_fib.h>
@@ -32,6 +33,73 @@ static int neighbour_event(struct notifier_block *nb, unsigned long what,
 	event.family = n->tbl->family;
 	memcpy(event.addr, n->primary_key, n->tbl->key_len);
 	to->fn(to->data, &event);
+	return NOTIFY_DONE;
+}
+
+/*
+ * nftables has devices join and leave flowtables from its own notifier, with
+ * RTNL held, and from requests of users, without; and it does not say which.
+ * One notifier before and one after that of nftables know.
+ */
+static struct task_struct *rtnl_owner;
+static unsigned int rtnl_nested;
+
+bool shim_rtnl_is_mine(void)
+{
+	return READ_ONCE(rtnl_owner) == current;
+}
+
+void shim_rtnl_lock(void)
+{
+	rtnl_lock();
+}
+
+bool shim_rtnl_trylock(void)
+{
+	return rtnl_trylock();
+}
+
+void shim_rtnl_unlock(void)
+{
+	rtnl_unlock();
+}
+
+static bool has_flowtables_change(unsigned long what)
+{
+	return what == NETDEV_REGISTER || what == NETDEV_UNREGISTER ||
+	       what == NETDEV_CHANGENAME;
+}
+
+static int device_first_event(struct notifier_block *nb, unsigned long what,
+			      void *ptr)
+{
+	if (!has_flowtables_change(what))
+		return NOTIFY_DONE;
+
+	/* One event may cause another one, but only that of the same task. */
+	if (rtnl_owner == current)
+		rtnl_nested++;
+	else
+		rtnl_nested = 0;
+	WRITE_ONCE(rtnl_owner, current);
+	return NOTIFY_DONE;
+}
+
+static int device_last_event(struct notifier_block *nb, unsigned long what,
+			     void *ptr)
+{
+	struct shim_notifiers *to =
+		container_of(nb, struct shim_notifiers, device_last);
+
+	if (!has_flowtables_change(what))
+		return NOTIFY_DONE;
+
+	if (what == NETDEV_UNREGISTER)
+		to->gone(to->data, netdev_notifier_info_to_dev(ptr));
+	if (rtnl_nested)
+		rtnl_nested--;
+	else
+		WRITE_ONCE(rtnl_owner, NULL);
 	return NOTIFY_DONE;
 }
 
@@ -118,22 +186,33 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
  * returns.
  */
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    void *data)
+			    shim_device_fn *gone, void *data)
 {
 	int err;
 
 	memset(notifiers, 0, sizeof(*notifiers));
 	notifiers->fn = fn;
+	notifiers->gone = gone;
 	notifiers->data = data;
 	notifiers->neighbour.notifier_call = neighbour_event;
 	notifiers->device.notifier_call = device_event;
+	notifiers->device_first.notifier_call = device_first_event;
+	notifiers->device_first.priority = INT_MAX;
+	notifiers->device_last.notifier_call = device_last_event;
+	notifiers->device_last.priority = INT_MIN;
 	notifiers->fdb.notifier_call = fdb_event;
 	notifiers->addr4.notifier_call = addr4_event;
 	notifiers->addr6.notifier_call = addr6_event;
 
-	err = register_netdevice_notifier(&notifiers->device);
+	err = register_netdevice_notifier(&notifiers->device_last);
 	if (err)
 		return err;
+	err = register_netdevice_notifier(&notifiers->device_first);
+	if (err)
+		goto err_first;
+	err = register_netdevice_notifier(&notifiers->device);
+	if (err)
+		goto err_device;
 
 	register_netevent_notifier(&notifiers->neighbour);
 	/* Without NET_SWITCHDEV, bridges do not tell. */
@@ -143,6 +222,12 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	register_inet6addr_notifier(&notifiers->addr6);
 #endif
 	return 0;
+
+err_device:
+	unregister_netdevice_notifier(&notifiers->device_first);
+err_first:
+	unregister_netdevice_notifier(&notifiers->device_last);
+	return err;
 }
 
 /* Sleeps, takes RTNL. No call is under way when it returns. */
@@ -155,6 +240,8 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_switchdev_notifier(&notifiers->fdb);
 	unregister_netevent_notifier(&notifiers->neighbour);
 	unregister_netdevice_notifier(&notifiers->device);
+	unregister_netdevice_notifier(&notifiers->device_first);
+	unregister_netdevice_notifier(&notifiers->device_last);
 	/* Atomic chains are not waited for. */
 	synchronize_rcu();
 }

@@ -106,8 +106,37 @@ fn full_width(now: u64, jiffies: u64) -> u64 {
 pub(crate) struct RuleName {
     /// Must not be used for two rules of a driver at a time.
     pub(crate) cookie: usize,
-    /// The same in all requests for a rule; what it means is up to the driver.
+    /// The same in all requests for a rule. What it means is up to a driver that is bound as
+    /// [`Binder::Ft`]; others are given the first of tc.
     pub(crate) priority: i32,
+}
+
+/// In which of its roles a driver is asked for callbacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binder {
+    /// For flowtables, `TC_SETUP_FT`.
+    Ft,
+    /// For tc, `TC_SETUP_BLOCK`, at clsact's ingress. The two exclude each other for a device.
+    ///
+    /// Drivers keep lists of such bindings under RTNL, so it has to be held to bind and unbind.
+    Block,
+}
+
+impl Binder {
+    fn as_raw(self) -> bindings::tc_setup_type {
+        match self {
+            Self::Ft => bindings::tc_setup_type_TC_SETUP_FT,
+            Self::Block => bindings::tc_setup_type_TC_SETUP_BLOCK,
+        }
+    }
+
+    /// A priority of nftables, as drivers take it in this role.
+    fn priority(self, priority: i32) -> u32 {
+        match self {
+            Self::Ft => priority as u32,
+            Self::Block => 1,
+        }
+    }
 }
 
 /// A device whose driver takes rules, in a `struct flow_block` of its own.
@@ -130,9 +159,8 @@ pub(crate) struct BoundBlock {
     #[pin]
     block: Opaque<bindings::flow_block>,
     dev: ARef<NetDevice>,
+    binder: Binder,
 }
-
-const TC_SETUP_FT: bindings::tc_setup_type = bindings::tc_setup_type_TC_SETUP_FT;
 
 // SAFETY: A block is a list of callbacks; drivers take requests from any thread.
 unsafe impl Send for BoundBlock {}
@@ -142,11 +170,11 @@ unsafe impl Send for BoundBlock {}
 unsafe impl Sync for BoundBlock {}
 
 impl BoundBlock {
-    /// Binds the driver of `dev` through `TC_SETUP_FT`. Most drivers refuse a second block.
+    /// Binds the driver of `dev`. Most drivers refuse a second block.
     ///
     /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`.
-    pub(crate) fn bind(dev: &NetDevice) -> Result<Pin<KBox<Self>>, DriverError> {
+    pub(crate) fn bind(dev: &NetDevice, binder: Binder) -> Result<Pin<KBox<Self>>, DriverError> {
         if !dev.has_setup_tc() {
             return Err(eopnotsupp().into());
         }
@@ -157,6 +185,7 @@ impl BoundBlock {
                 // SAFETY: The slot is valid for writes and pinned.
                 block <- Opaque::ffi_init(|slot| unsafe { bindings::shim_block_init(slot) }),
                 dev: dev.into(),
+                binder,
             }),
             GFP_KERNEL,
         )?;
@@ -164,13 +193,18 @@ impl BoundBlock {
         // SAFETY: nftables binds registered devices, this one takes requests (checked above), and
         // the block is pinned and initialised. A driver that refuses puts nothing into the block.
         let (result, words) = Extack::with(|extack| unsafe {
-            bindings::shim_block_bind(bound.block.get(), dev.as_raw(), TC_SETUP_FT, extack)
+            bindings::shim_block_bind(bound.block.get(), dev.as_raw(), binder.as_raw(), extack)
         });
 
         match to_result(result) {
             Ok(()) => Ok(bound),
             Err(errno) => Err(DriverError { errno, words }),
         }
+    }
+
+    /// In which role the driver is bound.
+    pub(crate) fn binder(&self) -> Binder {
+        self.binder
     }
 
     /// The bound device.
@@ -230,7 +264,7 @@ impl BoundBlock {
         // As C does it (nf_flow_offload_init()), the protocol is not in network byte order:
         // drivers compare it with nothing, but print it.
         cls.common.protocol = bindings::ETH_P_ALL as u16;
-        cls.common.prio = name.priority as u32;
+        cls.common.prio = self.binder.priority(name.priority);
         cls.command = command;
         cls.cookie = name.cookie;
         cls.rule = rule;
@@ -259,7 +293,12 @@ impl PinnedDrop for BoundBlock {
         // SAFETY: By the type invariants the device is registered and the block initialised; `bind`
         // has checked that the device takes requests. Nobody else uses the block any more.
         let (result, words) = Extack::with(|extack| unsafe {
-            bindings::shim_block_unbind(self.block.get(), self.dev.as_raw(), TC_SETUP_FT, extack)
+            bindings::shim_block_unbind(
+                self.block.get(),
+                self.dev.as_raw(),
+                self.binder.as_raw(),
+                extack,
+            )
         });
 
         if let Err(errno) = to_result(result) {

@@ -9,6 +9,7 @@ pub(crate) mod flow_rule;
 pub(crate) mod namespace;
 pub(crate) mod notifier;
 pub(crate) mod route;
+pub(crate) mod rtnl;
 pub(crate) mod skbuff;
 
 /// Whether one more message may go to the log, of all that networking says about what users and

@@ -8,7 +8,7 @@
 use crate::{
     bindings,
     net::{
-        device::MacAddress,
+        device::{MacAddress, NetDevice},
         namespace::{Net, NetId},
         route, //
     },
@@ -49,6 +49,23 @@ pub(crate) enum What {
 pub(crate) trait Listener: Send + Sync + 'static {
     /// Called in any context but hard interrupts; must not sleep.
     fn event(&self, event: Event);
+
+    /// A device is being unregistered, and has left all flowtables. Called with RTNL held; may
+    /// sleep.
+    fn device_gone(&self, dev: &NetDevice);
+}
+
+/// # Safety
+///
+/// `data` must be a `*const L` that is valid for this call, and `dev` a device that is being
+/// unregistered.
+unsafe extern "C" fn on_device_gone<L: Listener>(
+    data: *mut c_void,
+    dev: *mut bindings::net_device,
+) {
+    // SAFETY: By the function's requirements.
+    let (listener, dev) = unsafe { (&*data.cast::<L>(), NetDevice::from_raw(dev)) };
+    listener.device_gone(dev);
 }
 
 /// # Safety
@@ -111,7 +128,12 @@ impl<L: Listener> Notifiers<L> {
                 // SAFETY: `raw` stays in place until `drop` unregisters it, and `data` lives as
                 // long.
                 to_result(unsafe {
-                    bindings::shim_notifiers_register(raw, Some(on_event::<L>), data)
+                    bindings::shim_notifiers_register(
+                        raw,
+                        Some(on_event::<L>),
+                        Some(on_device_gone::<L>),
+                        data,
+                    )
                 })
             }),
             _listener: listener,

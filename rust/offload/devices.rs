@@ -10,10 +10,14 @@ use crate::{
     module_parameters,
     net::{
         device::NetDevice,
-        flow_block::{BoundBlock, DriverError, RuleName},
-        ratelimit, //
+        flow_block::{Binder, BoundBlock, DriverError, RuleName},
+        ratelimit,
+        rtnl::Rtnl, //
     },
-    offload::translate::Dialect,
+    offload::{
+        translate::Dialect,
+        truth::Context, //
+    },
 };
 use kernel::{
     new_mutex,
@@ -41,8 +45,16 @@ impl Device {
     const TC: u32 = 1;
     const ROUTER: u32 = 2;
 
+    /// Binds the driver for flowtables, or for tc if it has nothing for these.
     fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
-        let driver = BoundBlock::bind(dev)?;
+        let driver = match BoundBlock::bind(dev, Binder::Ft) {
+            Ok(driver) if driver.is_empty() => match Self::bind_for_tc(dev) {
+                Err(error) if error.errno == EAGAIN => return Err(error),
+                other => other.unwrap_or(driver),
+            },
+            Err(error) if error.is_not_supported() && dev.has_setup_tc() => Self::bind_for_tc(dev)?,
+            other => other?,
+        };
         if driver.is_empty() && ratelimit() {
             pr_warn!(
                 "{}: the driver takes no rules from flowtables; its flows stay in software\n",
@@ -56,6 +68,21 @@ impl Device {
             orphans <- new_mutex!(KVec::new()),
         });
         Ok(Arc::pin_init(device, GFP_KERNEL)?)
+    }
+
+    /// `EAGAIN` if somebody else has RTNL, who may be waiting for a lock that is held here: nftables
+    /// then lets go of all and tries again.
+    fn bind_for_tc(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
+        let _rtnl = Rtnl::try_lock().ok_or(EAGAIN)?;
+
+        BoundBlock::bind(dev, Binder::Block).inspect_err(|error| {
+            if error.errno == EBUSY && ratelimit() {
+                pr_warn!(
+                    "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
+                    dev.name()
+                );
+            }
+        })
     }
 
     pub(super) fn driver(&self) -> &BoundBlock {
@@ -126,7 +153,8 @@ impl Device {
 /// anything clever. The same goes for [`Devices`].
 #[pin_data]
 pub(crate) struct Registry {
-    /// With the number of tables that use each. Held while a driver is bound or unbound.
+    /// With the number of tables that use each. Held while a driver is bound or unbound. One that
+    /// nobody uses any more is there until RTNL can be had to unbind it.
     #[pin]
     bound: Mutex<KVec<(Arc<Device>, usize)>>,
 }
@@ -153,29 +181,59 @@ impl Registry {
         Ok(device)
     }
 
-    /// Undoes a [`Self::bind`]. The caller has dropped what it got from there.
-    fn unbind(&self, dev: &NetDevice) {
-        self.bound.lock().retain(|(device, tables)| {
-            if device.is(dev) {
-                *tables -= 1;
-            }
-            *tables > 0
-        });
+    /// Undoes a [`Self::bind`]. The caller has dropped what it got from there. Returns whether
+    /// [`Self::unbind_unused`] has to be called.
+    fn unbind(&self, dev: &NetDevice) -> bool {
+        let mut bound = self.bound.lock();
+        let Some((device, tables)) = bound.iter_mut().find(|(device, _)| device.is(dev)) else {
+            return false;
+        };
+
+        *tables -= 1;
+        if *tables > 0 {
+            return false;
+        }
+        let _rtnl = match device.driver.binder() {
+            Binder::Ft => None,
+            Binder::Block => match Rtnl::try_lock() {
+                None => return true,
+                rtnl => rtnl,
+            },
+        };
+        bound.retain(|(_, tables)| *tables > 0);
+        false
+    }
+
+    /// Unbinds drivers that could not be unbound when they should. Sleeps and takes RTNL.
+    pub(super) fn unbind_unused(&self) {
+        let is_unused = |(_, tables): &(Arc<Device>, usize)| *tables == 0;
+
+        if self.bound.lock().iter().any(is_unused) {
+            let _rtnl = Rtnl::lock();
+            self.bound.lock().retain(|entry| !is_unused(entry));
+        }
+    }
+
+    /// As [`Self::unbind_unused`] for a device that is being unregistered, with RTNL held.
+    pub(super) fn device_gone(&self, dev: &NetDevice) {
+        self.bound
+            .lock()
+            .retain(|(device, tables)| *tables > 0 || !device.is(dev));
     }
 }
 
 /// The devices that take rules for one flowtable.
 pub(crate) struct Devices {
-    registry: Arc<Registry>,
+    context: Arc<Context>,
     /// With the number of the table's hooks that bound each.
     list: KVec<(Arc<Device>, usize)>,
     changes: u64,
 }
 
 impl Devices {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
+    pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
-            registry,
+            context,
             list: KVec::new(),
             changes: 0,
         }
@@ -190,7 +248,7 @@ impl Devices {
         }
 
         self.list.reserve(1, GFP_KERNEL)?;
-        let device = self.registry.bind(dev)?;
+        let device = self.context.registry().bind(dev)?;
         self.list.push((device, 1), GFP_KERNEL)?;
         Ok(())
     }
@@ -214,8 +272,8 @@ impl Devices {
             *hooks > 0
         });
 
-        if self.list.len() < before {
-            self.registry.unbind(dev);
+        if self.list.len() < before && self.context.registry().unbind(dev) {
+            self.context.unbind_unused_later();
         }
     }
 

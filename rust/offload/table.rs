@@ -342,21 +342,38 @@ impl Offload for Table {
     }
 
     fn devices(context: &Arc<Context>) -> Devices {
-        Devices::new(context.registry().clone())
+        Devices::new(context.clone())
     }
 
     fn bind(&self, _table: &Flowtable, devices: &mut Devices, dev: &NetDevice) -> Result {
-        devices.bind(dev).map_err(|error| {
-            if ratelimit() {
-                pr_warn!(
-                    "{}: cannot offload, so the flowtable is refused: {}. Take the device or \
-                     \"flags offload\" out of the flowtable\n",
-                    dev.name(),
-                    error
-                );
-            }
-            error.errno
-        })
+        let Err(error) = devices.bind(dev) else {
+            return Ok(());
+        };
+        // With EAGAIN, nftables tries again.
+        let tolerated = *module_parameters::incapable.value() != 0 && error.errno != EAGAIN;
+        if error.errno != EAGAIN && ratelimit() {
+            pr_warn!(
+                "{}: cannot offload, so {}: {}.{}\n",
+                dev.name(),
+                if tolerated {
+                    "its flows stay in software"
+                } else {
+                    "the flowtable is refused"
+                },
+                error,
+                if tolerated {
+                    ""
+                } else {
+                    " Take the device or \"flags offload\" out of the flowtable, or load the module \
+                     with incapable=1"
+                }
+            );
+        }
+        if tolerated {
+            Ok(())
+        } else {
+            Err(error.errno)
+        }
     }
 
     fn unbind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) {

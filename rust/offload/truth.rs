@@ -8,6 +8,7 @@
 
 use crate::{
     net::{
+        device::NetDevice,
         namespace::NetId,
         notifier::{self, Event, Listener}, //
     },
@@ -34,7 +35,9 @@ pub(crate) struct Context {
 impl Context {
     /// Sleeps; fails with `ENOMEM`.
     pub(crate) fn new(tables: Arc<Tables<Table>>) -> Result<Arc<Self>> {
+        let registry = Arc::pin_init(Registry::new(), GFP_KERNEL)?;
         let truth = Truth {
+            registry: registry.clone(),
             tables,
             told: Queue::new(),
             again: Queue::new(),
@@ -42,15 +45,27 @@ impl Context {
 
         Ok(Arc::new(
             Self {
-                registry: Arc::pin_init(Registry::new(), GFP_KERNEL)?,
+                registry,
                 worker: Worker::new(c"nft_offload", truth)?,
             },
             GFP_KERNEL,
         )?)
     }
 
-    pub(super) fn registry(&self) -> &Arc<Registry> {
+    pub(super) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Has [`Registry::unbind_unused`] called by the worker.
+    pub(super) fn unbind_unused_later(&self) {
+        self.worker.start();
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // The worker may not have come to it.
+        self.registry.unbind_unused();
     }
 }
 
@@ -58,6 +73,10 @@ impl Listener for Context {
     fn event(&self, event: Event) {
         self.worker.work().told.put(event);
         self.worker.start();
+    }
+
+    fn device_gone(&self, dev: &NetDevice) {
+        self.registry.device_gone(dev);
     }
 }
 
@@ -96,6 +115,7 @@ impl What {
 
 /// The events that are to be looked into.
 pub(crate) struct Truth {
+    registry: Arc<Registry>,
     tables: Arc<Tables<Table>>,
     told: Queue<Event>,
     /// Those which may have come too early.
@@ -151,6 +171,7 @@ impl Work for Truth {
                 worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
             }
         });
+        self.registry.unbind_unused();
     }
 
     fn run_later(&self, _worker: &Worker<Self>) {

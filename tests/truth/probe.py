@@ -1,0 +1,292 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""probe.py: what an event does to connections, packet by packet.
+
+Runs connections from a namespace to an echo server in another, waits until the NIC has their
+rules, lets the event happen, and watches the cables: which frames still take the old way, for
+how long a connection stands still, when its rules are gone and when they are back.
+
+Prints one JSON object. Times are in milliseconds after the event's command has returned; null
+means never, as far as was watched.
+"""
+
+import argparse
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+RULES = "/sys/kernel/debug/emunic/rules"
+MESSAGE = 64
+SO_TIMESTAMPNS = 35
+SO_RCVBUFFORCE = 33
+PACKET_OUTGOING = 4
+ETH_P_ALL = 3
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--client", required=True, help="namespace")
+    parser.add_argument("--server", required=True, help="namespace")
+    parser.add_argument("--to", nargs=2, required=True, metavar="ADDR", help="IPv4 and IPv6")
+    parser.add_argument("--flows", default="tcp4,tcp6,udp4,udp6")
+    parser.add_argument("--port", type=int, default=7000)
+    parser.add_argument("--wires", required=True, help="NAMESPACE:DEVICE, separated by commas")
+    parser.add_argument("--old", action="append", default=[],
+                        help="wire=, dmac= or smac= of frames on the old way")
+    parser.add_argument("--rule", default="", help="the old rules are those that contain this")
+    parser.add_argument("--rules", type=int, help="how many rules there are; 2 per flow")
+    parser.add_argument("--pace", type=float, default=5, help="ms between messages of a flow")
+    parser.add_argument("--grace", type=float, default=50, help="ms for the old way")
+    parser.add_argument("--watch", type=float, default=3000, help="ms, at least, after the event")
+    parser.add_argument("--limit", type=float, default=10000, help="ms, at most")
+    parser.add_argument("--no-return", action="store_true", help="rules do not come back")
+    parser.add_argument("event", nargs="+", help="shell commands, one after the other")
+    return parser.parse_args()
+
+
+class Namespace:
+    """A namespace that sockets can be opened in; they stay there."""
+
+    def __init__(self, name):
+        self.fd = os.open(f"/run/netns/{name}" if name else "/proc/1/ns/net", os.O_RDONLY)
+
+    def __enter__(self):
+        self.home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        os.setns(self.fd, os.CLONE_NEWNET)
+
+    def __exit__(self, *_):
+        os.setns(self.home, os.CLONE_NEWNET)
+        os.close(self.home)
+
+
+class Flow:
+    """A connection that carries numbered messages, and their echo."""
+
+    def __init__(self, name, client, server, addr, port):
+        self.name = name
+        self.tcp = name.startswith("tcp")
+        family = socket.AF_INET6 if name.endswith("6") else socket.AF_INET
+        kind = socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM
+        with server:
+            listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((addr, port))
+        with client:
+            self.sock = socket.socket(family, kind)
+        if self.tcp:
+            listener.listen()
+            self.sock.connect((addr, port))
+            self.peer = listener.accept()[0]
+            listener.close()
+            for sock in (self.sock, self.peer):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            self.sock.connect((addr, port))
+            self.peer = listener
+        self.sock.setblocking(False)
+        self.peer.setblocking(False)
+        self.ports = {port, self.sock.getsockname()[1]}
+        self.sent = 0
+        self.received = 0
+        self.partial = b""
+        self.unechoed = b""
+        self.last = time.monotonic()
+        self.stall = 0.0
+        self.last_number = -1
+
+    def send(self):
+        try:
+            self.sock.send(struct.pack("!Q", self.sent).ljust(MESSAGE, b"."))
+            self.sent += 1
+        except OSError:
+            # A full buffer, or a way that is gone at the moment: TCP and the next message help.
+            pass
+
+    def echo(self):
+        try:
+            if self.tcp:
+                self.unechoed += self.peer.recv(65536)
+                self.unechoed = self.unechoed[self.peer.send(self.unechoed):]
+            else:
+                data, addr = self.peer.recvfrom(2048)
+                self.peer.sendto(data, addr)
+        except OSError:
+            pass
+
+    def receive(self, now):
+        try:
+            data = self.sock.recv(65536)
+        except OSError:
+            return
+        if self.tcp:
+            self.partial += data
+            count, rest = divmod(len(self.partial), MESSAGE)
+            if not count:
+                return
+            data = self.partial[(count - 1) * MESSAGE:count * MESSAGE]
+            self.partial = self.partial[len(self.partial) - rest:]
+        else:
+            count = 1
+        self.received += count
+        self.last_number = struct.unpack("!Q", data[:8])[0]
+        self.stall = max(self.stall, now - self.last)
+        self.last = now
+
+
+class Wire:
+    """A cable's end, and the frames of our flows that come out of it."""
+
+    def __init__(self, namespace, device):
+        with Namespace(namespace):
+            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            self.sock.bind((device, 0))
+        self.sock.setblocking(False)
+        self.device = device
+
+    def frames(self):
+        while True:
+            try:
+                data, control, _, addr = self.sock.recvmsg(128, 64)
+            except OSError:
+                return
+            if addr[2] == PACKET_OUTGOING:
+                continue
+            sec, nsec = struct.unpack("qq", control[0][2][:16])
+            yield sec + nsec / 1e9, data
+
+
+def frame_ports(data):
+    """The ports of an untagged TCP or UDP frame without options, or nothing."""
+    if data[12:14] == b"\x08\x00" and data[23] in (6, 17):
+        return set(struct.unpack("!HH", data[34:38]))
+    if data[12:14] == b"\x86\xdd" and data[20] in (6, 17):
+        return set(struct.unpack("!HH", data[54:58]))
+    return set()
+
+
+def mac(data):
+    return data.hex(":")
+
+
+def cookies(word=""):
+    """The rules in the NIC that contain a word, by cookie."""
+    with open(RULES, encoding="ascii") as rules:
+        return {line.split()[0] for line in rules if word in line}
+
+
+class Probe:
+    def __init__(self, args):
+        self.args = args
+        client, server = Namespace(args.client), Namespace(args.server)
+        self.flows = [
+            Flow(name, client, server, args.to[name.endswith("6")], args.port + number)
+            for number, name in enumerate(args.flows.split(","))
+        ]
+        self.wires = [Wire(*wire.split(":")) for wire in args.wires.split(",")]
+        self.expected = args.rules if args.rules is not None else 2 * len(self.flows)
+        self.poll = select.poll()
+        self.handlers = {}
+        for flow in self.flows:
+            self.handlers[flow.sock.fileno()] = flow.receive
+            self.handlers[flow.peer.fileno()] = lambda now, flow=flow: flow.echo()
+        for fd in self.handlers:
+            self.poll.register(fd, select.POLLIN)
+        self.next = time.monotonic()
+        self.turn = 0
+
+    def step(self):
+        """Sends what is due and waits for something to come."""
+        now = time.monotonic()
+        while self.next <= now:
+            for flow in self.flows:
+                flow.send()
+            self.next = max(self.next + self.args.pace / 1000, now - 0.1)
+        for fd, _ in self.poll.poll(max(0.0, self.next - now) * 1000):
+            self.handlers[fd](time.monotonic())
+
+    def steps(self, condition, limit):
+        """Steps until the condition holds; whether it does."""
+        end = time.monotonic() + limit / 1000
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self.step()
+        return True
+
+    def is_old(self, wire, data):
+        """Whether a frame is on the old way."""
+        have = {"wire": wire.device, "dmac": mac(data[0:6]), "smac": mac(data[6:12])}
+        return any(have[key] == value for key, value in (old.split("=") for old in self.args.old))
+
+    def run(self):
+        args = self.args
+        if not self.steps(lambda: len(cookies()) >= self.expected, args.limit * 2):
+            sys.exit(f"only {len(cookies())} of {self.expected} rules are in the NIC")
+        # The connections run in hardware for a while, so that what comes is not their start.
+        marks = [flow.received + 20 for flow in self.flows]
+        self.steps(lambda: all(f.received >= m for f, m in zip(self.flows, marks)), args.limit)
+        for wire in self.wires:
+            for _ in wire.frames():
+                pass
+        for flow in self.flows:
+            flow.stall = 0.0
+
+        old = cookies(args.rule)
+        event = subprocess.Popen(["sh", "-ec", "\n".join(args.event)])
+        while event.poll() is None:
+            self.step()
+        if event.returncode:
+            sys.exit("the event has failed")
+        happened, wall = time.monotonic(), time.time()
+        for flow in self.flows:
+            flow.mark = flow.sent
+
+        gone = back = None
+        while True:
+            self.step()
+            now = time.monotonic()
+            passed = (now - happened) * 1000
+            rules = cookies()
+            if gone is None and not rules & old:
+                gone = passed
+            if back is None and gone is not None and len(rules - old) >= self.expected:
+                back = passed
+            alive = all(flow.last_number >= flow.mark for flow in self.flows)
+            if passed > args.limit:
+                break
+            if passed > args.watch and alive and (back is not None or args.no_return):
+                break
+
+        late, latest = 0, None
+        for wire in self.wires:
+            for stamp, data in wire.frames():
+                ports = frame_ports(data)
+                if not any(flow.ports == ports for flow in self.flows):
+                    continue
+                if self.is_old(wire, data):
+                    age = (stamp - wall) * 1000
+                    if age > 0:
+                        latest = max(latest or 0, age)
+                    late += age > args.grace
+        for flow in self.flows:
+            flow.stall = max(flow.stall, now - flow.last)
+        return {
+            "late": late,
+            "last_old_ms": latest and round(latest, 1),
+            "stall_ms": round(max(flow.stall for flow in self.flows) * 1000, 1),
+            "lost_udp": sum(f.sent - f.received for f in self.flows if not f.tcp),
+            "dead": [flow.name for flow in self.flows if flow.last_number < flow.mark],
+            "gone_ms": gone and round(gone, 1),
+            "back_ms": back and round(back, 1),
+            "rules_left": len(cookies() & old),
+        }
+
+
+print(json.dumps(Probe(parse()).run()))
