@@ -44,6 +44,8 @@ def parse():
     parser.add_argument("--grace", type=float, default=50, help="ms for the old way")
     parser.add_argument("--watch", type=float, default=3000, help="ms, at least, after the event")
     parser.add_argument("--limit", type=float, default=10000, help="ms, at most")
+    parser.add_argument("--lossy", action="store_true",
+                        help="it is the NIC that loses rules; the same ones come back")
     parser.add_argument("--no-return", action="store_true", help="rules do not come back")
     parser.add_argument("event", nargs="+", help="shell commands, one after the other")
     return parser.parse_args()
@@ -254,9 +256,11 @@ class Probe:
             now = time.monotonic()
             passed = (now - happened) * 1000
             rules = cookies()
-            if gone is None and not rules & old:
+            if gone is None and (args.lossy or not rules & old):
                 gone = passed
-            if back is None and gone is not None and len(rules - old) >= self.expected:
+            if not args.lossy:
+                rules -= old
+            if back is None and gone is not None and len(rules) >= self.expected:
                 back = passed
             alive = all(flow.last_number >= flow.mark for flow in self.flows)
             if passed > args.limit:

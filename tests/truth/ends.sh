@@ -1,0 +1,23 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 600
+#
+# Connections end, or conntrack forgets them, or the NIC forgets its rules.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+events() {
+	promise="stall gone back" gone_limit=$((2000 * SLOWNESS))
+	event "conntrack -F" --grace "$gone_limit" -- "ip netns exec '$router' conntrack -F 2>/dev/null"
+	event "conntrack -D of each connection" --grace "$gone_limit" -- \
+		"for p in tcp udp; do for f in ipv4 ipv6; do
+			ip netns exec '$router' conntrack -D -p \$p -f \$f >/dev/null 2>&1; done; done"
+	event "conntrack -D of a mark" --grace "$gone_limit" -- \
+		"for f in ipv4 ipv6; do ip netns exec '$router' conntrack -U -f \$f -m 5 >/dev/null 2>&1
+		ip netns exec '$router' conntrack -D -f \$f -m 5 >/dev/null 2>&1; done"
+	promise="stall back"
+	event "the NIC resets" --lossy -- "echo 1 >$NIC/reset"
+	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"
+}
+
+both

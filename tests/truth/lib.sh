@@ -1,0 +1,140 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the truth tests share: a router with two ways to a server, events that change what the
+# host would do, and what is promised of them. A test defines
+#
+#   events      what happens, in calls of `event`; it runs with this module, where the promise of
+#               Documentation/truth.md must be kept, and with the C module, which is only looked at
+#
+# and calls `both`. The connections are real, and the frames are looked at on the cables
+# (probe.py).
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+probe=$(dirname "${BASH_SOURCE[0]}")/probe.py
+# What the promise says, for a machine at native speed.
+GRACE=$((50 * SLOWNESS)) STALL=$((200 * SLOWNESS))
+only=${TRUTH:-*}
+results=$(mktemp)
+at_exit rm "$results"
+
+# The server has two cables, and addresses of its own behind them, so that there is more than
+# one way.
+world() {
+	topology ports=4
+	ip link set nic2 netns "$router"
+	ip link set wire2 netns "$server"
+	_address "$router" nic2 10.0.3.1/24 fd00:3::1/64
+	_address "$server" wire2 10.0.3.2/24 fd00:3::2/64
+	on "$server" ip addr add 10.9.9.9/32 dev lo
+	on "$server" ip addr add fd00:9::9/128 dev lo
+	on "$server" sysctl -qw net.ipv4.conf.wire1.arp_notify=1 net.ipv6.conf.wire1.ndisc_notify=1 \
+		net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.rp_filter=0
+	on "$router" ip route add 10.9.9.9 via 10.0.2.2
+	on "$router" ip route add fd00:9::9 via fd00:2::2
+}
+
+# The words of commands, for event.
+r4() { echo "ip -n $router $*"; }
+r6() { echo "ip -n $router -6 $*"; }
+s4() { echo "ip -n $server $*"; }
+s6() { echo "ip -n $server -6 $*"; }
+back_by_wire2() {
+	s4 route replace default via 10.0.3.1
+	s6 route replace default via fd00:3::1
+}
+
+# event TEXT [PROBE-OPTION…] -- COMMAND…: with the module that is loaded. What is promised beside
+# "no packet over the old way" is in $promise: stall, gone, back.
+promise="stall gone back" gone_limit=
+devices="nic0, nic1, nic2"
+event() {
+	local text=$1 options=() json
+	shift
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	# shellcheck disable=SC2053
+	[[ $text == $only ]] || return 0
+	flowtable_ruleset devices="$devices" | load_ruleset
+	port=$((port + 10))
+	if json=$("$probe" --client "$client" --server "$server" --to 10.9.9.9 fd00:9::9 --port $port \
+		--wires "$client:wire0,$server:wire1,$server:wire2" --pace $((5 * SLOWNESS)) \
+		--grace "$GRACE" --watch $((300 * SLOWNESS)) --limit "$limit" "${options[@]}" "$@" 2>&1); then
+		:
+	else
+		json="{\"error\": $(jq -Rs . <<<"$json")}"
+	fi
+	jq -c --arg event "$text" --arg module "$module" '{event: $event, module: $module} + .' \
+		<<<"$json" >>"$results"
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+	if [ "$module" = nft_offload ]; then
+		promised "$text" "$json"
+	fi
+}
+port=7000
+
+get() { jq -r "$1" <<<"$json"; }
+promised() {
+	local text=$1 json=$2
+	echo "# $text: $json"
+	if [ "$(get .error)" != null ]; then
+		not_ok "$text: $(get .error)"
+		return
+	fi
+	is "$(get .late)" 0 "$text: no packet over the old way after $GRACE ms"
+	is "$(get '.dead | join(" ")')" "" "$text: connections go on"
+	[[ $promise != *stall* ]] || check "$text: and stand still for less than $STALL ms" \
+		jq -e ".stall_ms < $STALL" <<<"$json"
+	[[ $promise != *gone* ]] || check "$text: the old rules are gone within ${gone_limit:=$GRACE} ms" \
+		jq -e ".gone_ms != null and .gone_ms < $gone_limit" <<<"$json"
+	[[ $promise != *back* ]] ||
+		check "$text: connections get back into hardware" jq -e '.back_ms != null' <<<"$json"
+}
+
+mac_of() { on "$1" cat "/sys/class/net/$2/address"; }
+
+way_back() {
+	on "$server" ip route replace default via 10.0.2.1
+	on "$server" ip -6 route replace default via fd00:2::1
+	on "$router" ip route replace 10.9.9.9 via 10.0.2.2
+	on "$router" ip -6 route replace fd00:9::9 via fd00:2::2
+}
+
+both() {
+	module=nft_offload limit=$((10000 * SLOWNESS))
+	load_module
+	world
+	events
+	for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
+		is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+	done
+
+	# The module must be gone before the other one is there.
+	_at_exit=()
+	_clean
+	_namespaces=() _loaded=()
+	at_exit rm "$results"
+	module=c limit=$((2000 * SLOWNESS))
+	modprobe -a nf_flow_table_inet
+	world
+	events
+	[ -z "${router:-}" ] || on "$router" nft flush ruleset
+	table
+}
+
+# What came out, beside each other, and as one line each for those who collect them.
+table() {
+	sed 's/^/# json: /' "$results"
+	echo "# event                             | packets over the old way after $GRACE ms | longest stall"
+	echo "#                                   |     nft_offload |        C module | nft_offload | C module"
+	jq -rs 'group_by(.event)[] | (map({(.module): .}) | add) as $m | [.[0].event,
+		($m.nft_offload.late // "-"), ($m.c.late // "-"),
+		($m.nft_offload.stall_ms // "-"), ($m.c.stall_ms // "-")] | @tsv' "$results" |
+		while IFS=$'\t' read -r text ours theirs stall their_stall; do
+			printf '# %-33s | %15s | %15s | %8s ms | %8s ms\n' "$text" "$ours" "$theirs" "$stall" "$their_stall"
+		done
+}

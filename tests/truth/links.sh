@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 600
+#
+# Ports go down, lose their cable, leave, or a host roams to another port of a bridge: packets
+# take the other way, if there is one, and no rule of the port is left.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Another way for when nic1 is of no use.
+other_way() {
+	on "$router" sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1 \
+		net.ipv6.conf.all.ignore_routes_with_linkdown=1
+	on "$router" ip route replace 10.9.9.9 via 10.0.3.2 metric 100
+	on "$router" ip route replace fd00:9::9 via fd00:3::2 metric 2000
+	on "$router" ip -6 neigh flush all
+	on "$router" ping -q -c 1 10.0.3.2 >/dev/null
+	on "$router" ping -q -c 1 fd00:3::2 >/dev/null
+}
+
+# nic1 is as it was.
+restore() {
+	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64 2>/dev/null || on "$router" ip link set nic1 up
+	on "$router" ip addr replace fd00:2::1/64 dev nic1 nodad
+	on "$server" ip addr replace fd00:2::2/64 dev wire1 nodad
+	on "$server" ip link set wire1 up
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+	way_back
+}
+
+events() {
+	other_way
+	event "egress port goes down" --old wire=wire1 -- "$(back_by_wire2)" \
+		"$(r4 link set nic1 down)"
+	restore
+
+	event "cable is pulled" --old wire=wire1 -- "$(back_by_wire2)" \
+		"$(s4 link set wire1 down)"
+	restore
+
+	event "port moves to another namespace" --old wire=wire1 -- "$(back_by_wire2)" \
+		"$(r4 link set nic1 netns "$client")"
+	on "$client" ip link set nic1 netns "$router"
+	restore
+
+	event "port is unplugged" --old wire=wire1 -- "$(back_by_wire2)" "echo nic1 >$NIC/vanish"
+	nic appear nic1
+	ip link set nic1 netns "$router"
+	on "$server" ip link show wire1 >/dev/null 2>&1 || ip link set wire1 netns "$server"
+	restore 2>/dev/null || restore
+
+	# From here on nic1 and nic2 are ports of a bridge, and the server has one address that
+	# is found behind one cable or the other.
+	on "$router" ip link add br0 type bridge forward_delay 0
+	on "$server" ip link add sta address 02:00:00:00:97:01 type bridge forward_delay 0
+	for dev in nic1 nic2; do
+		on "$router" ip addr flush dev $dev
+		on "$router" ip link set $dev master br0 up
+	done
+	for dev in wire1 wire2; do on "$server" ip addr flush dev $dev; done
+	on "$server" ip link set wire1 master sta up
+	_address "$router" br0 10.0.2.1/24 fd00:2::1/64
+	_address "$server" sta 10.0.2.2/24 fd00:2::2/64
+	on "$server" ip route replace default via 10.0.2.1
+	on "$server" ip -6 route replace default via fd00:2::1
+	on "$router" ip route replace 10.9.9.9 via 10.0.2.2
+	on "$router" ip -6 route replace fd00:9::9 via fd00:2::2
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+	event "host roams to another bridge port" --old wire=wire1 -- \
+		"$(s4 link set wire1 nomaster)" "$(s4 link set wire2 master sta up)" \
+		"ip netns exec $server ping -q -c 1 -W 1 10.0.2.1 >/dev/null"
+}
+
+both
