@@ -118,6 +118,19 @@ impl Device {
                 .is_err_and(|error| !error.is_unknown_rule())
         });
     }
+
+    /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
+    fn give_up_orphans(&self) {
+        let orphans = self.orphans.lock().len();
+        if orphans > 0 && ratelimit() {
+            pr_warn!(
+                "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \
+                 device to be rid of them\n",
+                self.driver.device().name(),
+                orphans
+            );
+        }
+    }
 }
 
 /// All devices whose drivers are bound, of all flowtables.
@@ -158,6 +171,9 @@ impl Registry {
         self.bound.lock().retain(|(device, tables)| {
             if device.is(dev) {
                 *tables -= 1;
+                if *tables == 0 {
+                    device.give_up_orphans();
+                }
             }
             *tables > 0
         });
