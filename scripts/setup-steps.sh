@@ -77,9 +77,17 @@ logged() {
 		tick=$((tick + 1))
 		[ $((tick % 40)) -ne 0 ] || say "      $what: $((SECONDS - start)) s$(progress)"
 	done
-	wait "$pid" && return
+	wait "$pid" || failed "$what"
+}
+
+# failed WHAT: in one line if it was a download, else with the end of the log.
+failed() {
+	local why
+	why=$(sed -n 's/^E: Failed to fetch //p' "$LOG" | tail -n 1)
+	[ -z "$why" ] ||
+		die "$1: a download failed: $why: run the command again when the archive can be reached (log: $LOG)"
 	warn "$(tail -n 15 "$LOG")"
-	die "$what failed; the log is $LOG; run the command again to go on"
+	die "$1 failed; the log is $LOG; run the command again to go on"
 }
 
 progress() {
@@ -114,6 +122,13 @@ need_bootstrap() {
 		>>"$LOG" 2>&1 || die "mmdebstrap cannot be installed: see $LOG, install it by hand"
 }
 
+# Becomes mmdebstrap. That would wait for its children before it dies; in a namespace of
+# their own all go when the caller does.
+bootstrap() {
+	TMPDIR=$(scratch tmp) exec setpriv --pdeathsig KILL -- \
+		unshare --pid --fork --kill-child --mount-proc -- mmdebstrap "$@"
+}
+
 make_root() {
 	local root mirror conf
 	need_bootstrap
@@ -121,7 +136,7 @@ make_root() {
 	conf=$CACHE/work/apt.conf
 	host_apt_conf >"$conf"
 	mirror=$(host_mirror)
-	logged "bootstrap" setpriv --pdeathsig TERM -- mmdebstrap --variant=apt --include=ca-certificates \
+	logged "bootstrap" bootstrap --variant=apt --include=ca-certificates \
 		--aptopt="$conf" --dpkgopt=force-unsafe-io "$SUITE" "$root" ${mirror:+"$mirror"}
 
 	# mmdebstrap wrote the archive it used, ours or its own default.
@@ -142,7 +157,7 @@ make_root() {
 
 	# shellcheck disable=SC2016,SC2086
 	logged "packages" in_root "$root" "" env DEBIAN_FRONTEND=noninteractive sh -euc '
-		apt-get -q update
+		apt-get -q update --error-on=any
 		apt-get -qy install "$@"
 		apt-get clean
 	' sh $TOOLCHAIN_PACKAGES $GUEST_PACKAGES
@@ -164,7 +179,7 @@ host_resolv() {
 resolve_kernel() {
 	# shellcheck disable=SC2016
 	in_root "$(root_dir)" "" bash -euc '
-		apt-get -q update >&2
+		apt-get -q update --error-on=any >&2
 		for version in ${2:-$(apt-cache madison "linux-source-$1" | cut -d"|" -f2)}; do
 			# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
 			image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-amd64\$" |
@@ -179,8 +194,7 @@ resolve_kernel() {
 make_source() {
 	local work resolved version release dir
 	host_resolv "$(root_dir)"
-	resolved=$( (resolve_kernel) 2>>"$LOG") ||
-		die "the package archive cannot be reached (see $LOG); try again when it can"
+	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel 2>>"$LOG") || failed "source"
 	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another with NFT_OFFLOAD_KERNEL_SERIES or NFT_OFFLOAD_KERNEL_VERSION"
 	read -r version release <<<"$resolved"
 	work=$(scratch source)

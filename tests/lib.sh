@@ -129,8 +129,19 @@ _insmod() {
 # load_module [PARAMETER=VALUE…]: the module under test.
 load_module() { _insmod "$NFT_OFFLOAD_KO" "$@"; }
 
+# load_c_module: the one that it takes the place of. They are not loaded at the same time.
+load_c_module() {
+	modprobe nf_flow_table_inet
+	_loaded=(nf_flow_table_inet "${_loaded[@]}")
+}
+
 # load_nic [PARAMETER=VALUE…]: the emulated NIC.
 load_nic() { _insmod "$NIC_KO" "$@"; }
+
+# unload_module NAME: as soon as nobody uses it.
+unload_module() { busywait $LIMIT _unload "$1"; }
+
+_unload() { [ ! -d "/sys/module/$1" ] || rmmod "$1"; }
 
 # --- namespaces; the name "" is the initial one
 
@@ -343,9 +354,7 @@ _clean() {
 	for ns in "${_namespaces[@]}"; do ip netns delete "$ns"; done
 	# A namespace goes in the background, and holds the modules until it is gone.
 	for module in "${_loaded[@]}"; do
-		busywait $LIMIT _unload "$module" || not_ok "$module can be unloaded"
+		unload_module "$module" || not_ok "$module can be unloaded"
 	done
 	wait 2>/dev/null
 }
-
-_unload() { [ ! -d "/sys/module/$1" ] || rmmod "$1"; }

@@ -145,6 +145,19 @@ impl Device {
                 .is_err_and(|error| !error.is_unknown_rule())
         });
     }
+
+    /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
+    fn give_up_orphans(&self) {
+        let orphans = self.orphans.lock().len();
+        if orphans > 0 && ratelimit() {
+            pr_warn!(
+                "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \
+                 device to be rid of them\n",
+                self.driver.device().name(),
+                orphans
+            );
+        }
+    }
 }
 
 /// All devices whose drivers are bound, of all flowtables.
@@ -200,25 +213,35 @@ impl Registry {
                 rtnl => rtnl,
             },
         };
-        bound.retain(|(_, tables)| *tables > 0);
+        Self::unbind_where(&mut bound, |device| device.is(dev));
         false
+    }
+
+    /// Unbinds those of the drivers that nobody uses. Those that are bound for tc need RTNL.
+    fn unbind_where(
+        bound: &mut KVec<(Arc<Device>, usize)>,
+        mut which: impl FnMut(&Device) -> bool,
+    ) {
+        bound.retain(|(device, tables)| {
+            let goes = *tables == 0 && which(device);
+            if goes {
+                device.give_up_orphans();
+            }
+            !goes
+        });
     }
 
     /// Unbinds drivers that could not be unbound when they should. Sleeps and takes RTNL.
     pub(super) fn unbind_unused(&self) {
-        let is_unused = |(_, tables): &(Arc<Device>, usize)| *tables == 0;
-
-        if self.bound.lock().iter().any(is_unused) {
+        if self.bound.lock().iter().any(|(_, tables)| *tables == 0) {
             let _rtnl = Rtnl::lock();
-            self.bound.lock().retain(|entry| !is_unused(entry));
+            Self::unbind_where(&mut self.bound.lock(), |_| true);
         }
     }
 
     /// As [`Self::unbind_unused`] for a device that is being unregistered, with RTNL held.
     pub(super) fn device_gone(&self, dev: &NetDevice) {
-        self.bound
-            .lock()
-            .retain(|(device, tables)| *tables > 0 || !device.is(dev));
+        Self::unbind_where(&mut self.bound.lock(), |device| device.is(dev));
     }
 }
 

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+#
+# A rule that the driver fails to remove goes on forwarding. The log says so, and its removal
+# is tried again when the next rule is installed, and when the device leaves.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology
+
+last_log() { dmesg | grep 'nft_offload:' | tail -n "${1:-1}"; }
+failures=0
+failed() { [ $(($(nic_counter destroy_failed) - failures)) -ge "$1" ]; }
+# rules_of PORT N: the NIC holds N rules of the connection to PORT.
+rules_of() { is_count "$2" grep -E "(sport|dport)=$1 " $NIC/rules; }
+is_count() { [ "$("${@:2}" | grep -c .)" = "$1" ]; }
+
+in_nic() {
+	local bytes
+	bytes=$(nic_counter nic_bytes)
+	flow_send "$1" 5000
+	[ $(($(nic_counter nic_bytes) - bytes)) -gt 10000 ]
+}
+
+# make_orphans NAME PORT: a connection whose two rules cannot be removed when it ends.
+make_orphans() {
+	flow_open "$1" tcp4 "$2"
+	check "$1: is in the NIC" busywait $LIMIT rules_of "$2" 2
+	failures=$(nic_counter destroy_failed)
+	nic faults "destroy -5 100"
+	on "$router" conntrack -D -p tcp --dport "$2" >/dev/null 2>&1
+	check "$1: the driver fails to remove its rules" busywait $LIMIT failed 2
+	check "$1: the log says so" \
+		grep -qE 'nic[01]: the driver did not remove a rule: -(EIO|5)\b.*goes on forwarding.*tried again' <(last_log)
+	check "$1: the rules are still in the NIC" rules_of "$2" 2
+}
+
+flowtable_ruleset | load_ruleset
+make_orphans first 5001
+check "first: and still forward" in_nic first
+
+flow_open second tcp6 5002
+check "the next flow gets into the NIC" busywait $LIMIT rules_of 5002 2
+check "the removal was tried again" failed 4
+check "and the rules are still there, as that has failed too" rules_of 5001 2
+
+nic faults none
+flow_open third udp4 5003
+check "so does the one after it" busywait $LIMIT rules_of 5003 2
+check "and now the rules are gone" rules_of 5001 0
+check "but not those of others" rules_of 5002 2
+for flow in first second third; do flow_close $flow; done
+
+make_orphans fourth 5004
+nic faults none
+on "$router" nft flush ruleset
+check "nft flush ruleset: they are gone too" rules_are 0
+is "$(nic_counter destroy_enoent)" 0 "no rule was removed twice"
+flow_close fourth
+
+# A driver that fails to the end is beyond help.
+flowtable_ruleset | load_ruleset
+make_orphans fifth 5005
+on "$router" nft flush ruleset
+check "a driver that fails to the end: nft returns, and the rules stay" rules_are 2
+for nic in nic0 nic1; do
+	check "the log says that one of $nic does" \
+		grep -q "$nic: rules that the driver did not remove stay and go on forwarding: 1\\." <(last_log 2)
+	is "$(nic_counter $nic.bound_ft)" 0 "$nic: the driver is unbound"
+done
+nic faults none
+nic reset 1

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: host
+#
+# What scripts/setup says when the archive cannot be reached, and what an interrupted
+# download leaves. In namespaces of its own: no network, and no process outlives it.
+[ "$$" = 1 ] || exec unshare --net --mount --pid --fork --kill-child --mount-proc -- "$0"
+source "$TOP/tests/lib.sh"
+source "$TOP/scripts/lib.sh"
+
+ready root || skip "there is no build root yet"
+command -v mmdebstrap >/dev/null || skip "mmdebstrap is not installed"
+root=$(root_dir)
+dir=$(mktemp -d)
+at_exit rmdir "$dir"
+mount -t tmpfs tmpfs "$dir"
+at_exit umount -R "$dir"
+"$TOP/scripts/enter" -- ip link set lo up
+
+# From here on all is in an empty cache.
+export NFT_OFFLOAD_CACHE=$dir/cache
+CACHE=$NFT_OFFLOAD_CACHE
+mkdir -p "$CACHE"
+
+# ends_in_one_line TEXT STEP: setup STEP fails as it should without a network.
+ends_in_one_line() {
+	check "$1: setup $2 fails" fails eval "'$TOP/scripts/setup' $2 2>'$dir/err' </dev/null"
+	is "$(wc -l <"$dir/err")" 1 "$1: it has one line to say"
+	check "$1: which is what went wrong and what to do" \
+		grep -q '^error: .*a download failed: .*: run the command again' "$dir/err"
+	[ "$tests_failed" = 0 ] || sed 's/^/# /' "$dir/err"
+	check "$1: $2 is not taken for complete" fails ready "$2"
+}
+
+lock_is_free() { flock --nonblock "$CACHE/locks/$1" true; }
+
+archive=
+at_exit eval 'kill $archive 2>/dev/null'
+
+# An archive that begins to answer, and says no more: a line in "requests" for each.
+stall() {
+	rm -f "$dir/requests"
+	# shellcheck disable=SC2016
+	perl -MIO::Socket::INET -e '
+		my $listen = IO::Socket::INET->new(LocalAddr => "127.0.0.1:3142", Listen => 9,
+						   ReuseAddr => 1) or die;
+		my @open;
+		while (my $c = $listen->accept) {
+			push @open, $c;
+			$c->sysread(my $request, 4096);
+			$c->syswrite("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" . "x" x 5000);
+			open(my $f, ">>", $ARGV[0]);
+			print $f "$request\n";
+		}' "$dir/requests" &
+	archive=$!
+}
+echo 'Acquire::http::Proxy "http://127.0.0.1:3142"; Acquire::https::Proxy "http://127.0.0.1:3142";' \
+	>"$dir/apt.conf"
+
+# interrupted SIGNAL STEP: setup STEP is killed while it downloads.
+interrupted() {
+	local pid
+	stall
+	APT_CONFIG=$dir/apt.conf "$TOP/scripts/setup" "$2" >"$dir/out" 2>&1 </dev/null &
+	pid=$!
+	check "SIG$1: setup $2 downloads" busywait $LIMIT [ -s "$dir/requests" ]
+	kill "-$1" $pid || true
+	wait $pid || true
+	check "SIG$1: $2 is not taken for complete" fails ready "$2"
+	check "SIG$1: the next run need not wait" busywait $LIMIT lock_is_free "$2"
+	kill $archive
+}
+
+ends_in_one_line "no network" root
+interrupted TERM root
+interrupted KILL root
+check "something half-made is there" [ -d "$CACHE/work/root" ]
+ends_in_one_line "after it" root
+
+# The real root, as if made in this cache: it has lists of packages, maybe of last year.
+mkdir -p "$dir"/{upper,work} "$(root_dir)"
+mount -t overlay -o "lowerdir=$root,upperdir=$dir/upper,workdir=$dir/work" root "$(root_dir)"
+ends_in_one_line "no network" source
+cp "$dir/apt.conf" "$(root_dir)/etc/apt/apt.conf.d/99stall"
+interrupted TERM source
+interrupted KILL source
+
+# What a run leaves that ends between two downloads, or in a build.
+version=1-1
+echo $version >"$CACHE/kernels/version-$SUITE-$KERNEL_SERIES"
+mkdir "$CACHE/kernels/source-$version"
+check "a source without the packages is not taken for complete" fails ready source
+mkdir "$CACHE/kernels/packages-$version"
+check "with them it is" ready source
+
+kernel=$CACHE$(kdir uml)
+mkdir -p "$kernel/include/config" "$(root_dir)/usr/lib/modules"
+echo 1-uml >"$kernel/include/config/kernel.release"
+ln -s "$kernel" "$(root_dir)/usr/lib/modules/1-uml"
+check "a kernel that was not built to its end is not taken for complete" fails ready uml
+touch "$kernel/.complete"
+check "one that was is" ready uml
