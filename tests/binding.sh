@@ -33,7 +33,7 @@ for proto in tcp4 udp6; do
 done
 
 flowtable_ruleset | load_ruleset
-for turn in 1 2 3; do
+for _ in 1 2 3; do
 	(
 		flowtable_ruleset
 		echo "delete table inet fw"
