@@ -45,6 +45,22 @@ fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECO
 	@$(MAKE) --no-print-directory module-uml
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
 
+.PHONY: bench bench-doc stress
+bench: ## this module and the C module side by side: build/bench.json, table and plot
+	@$(MAKE) --no-print-directory module-uml
+	@scripts/bench
+
+bench-doc: bench ## and puts table and plot into Documentation
+	@scripts/insert-table truth build/bench/truth.md Documentation/truth.md
+	@cp build/bench/truth.svg Documentation/truth.svg
+
+stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run
+	@$(MAKE) --no-print-directory module-$(or $(M),debug)
+	@VM_BUILT=1 scripts/vm --machine $(or $(M),debug) --timeout 0 -- env \
+		STRESS_SECONDS='$(or $(STRESS_SECONDS),600)' STRESS_SEED='$(STRESS_SEED)' \
+		/src/tests/truth/stress.sh
+	@scripts/judge-log build/vm/$(or $(M),debug).log
+
 .PHONY: shell
 shell: ## a machine with NIC, namespaces and module, ready to play with
 	@$(MAKE) --no-print-directory module-uml

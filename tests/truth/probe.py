@@ -82,6 +82,7 @@ class Flow:
             self.sock = socket.socket(family, kind)
         if self.tcp:
             listener.listen()
+            self.sock.settimeout(60)
             self.sock.connect((addr, port))
             self.peer = listener.accept()[0]
             listener.close()
@@ -100,6 +101,13 @@ class Flow:
         self.last = time.monotonic()
         self.stall = 0.0
         self.last_number = -1
+
+    def close(self, abort):
+        """TCP says FIN, or RST if it has to."""
+        if self.tcp and abort:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+        self.peer.close()
 
     def send(self):
         try:
@@ -293,4 +301,5 @@ class Probe:
         }
 
 
-print(json.dumps(Probe(parse()).run()))
+if __name__ == "__main__":
+    print(json.dumps(Probe(parse()).run()))

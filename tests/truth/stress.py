@@ -1,0 +1,277 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""stress.py: all that can happen, at random, under connections that have to survive it.
+
+While the connections run, things change: neighbours, routes, rules, ports, rulesets, conntrack,
+the NIC's rules, capacity, latency and errors; memory is short now and then. All the time no
+frame may go to an address that the server has had before and the router knows to be old. In the
+end everything is made good again, and the connections must go on and get back into hardware.
+"""
+
+import argparse
+import collections
+import random
+import struct
+import subprocess
+import sys
+import time
+
+from probe import Flow, Namespace, Wire, cookies, frame_ports, mac
+
+NIC = "/sys/kernel/debug/emunic"
+FAILSLAB = "/sys/kernel/debug/failslab"
+FAIL_FUNCTION = "/sys/kernel/debug/fail_function"
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("client", "server", "router"):
+        parser.add_argument(f"--{name}", required=True, help="namespace")
+    parser.add_argument("--ruleset", required=True, help="file for nft -f")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--slowness", type=float, default=1)
+    parser.add_argument("--faults", action="store_true", help="with failslab and fail_function")
+    return parser.parse_args()
+
+
+def write(path, text):
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError:
+        pass
+
+
+class Stress:
+    def __init__(self, args):
+        self.args = args
+        self.random = random.Random(args.seed)
+        self.client, self.server = Namespace(args.client), Namespace(args.server)
+        self.next_port = 20000
+        self.flows = [self.open(name) for name in ("tcp4", "tcp6", "udp4", "udp6") * 2]
+        self.wires = [Wire(args.server, name) for name in ("wire1", "wire2")]
+        # The addresses that the server has had on the first cable: when each became old.
+        self.old_macs = {}
+        self.done = collections.Counter()
+        self.late = 0
+        self.pace = 0.005 * args.slowness
+        self.due = time.monotonic()
+        self.events = [
+            value for name, value in vars(Stress).items() if name.startswith("do_")
+            and (args.faults or not name.startswith("do_fault"))
+        ]
+
+    def open(self, name):
+        self.next_port += 1
+        addr = "fd00:9::9" if name.endswith("6") else "10.9.9.9"
+        return Flow(name, self.client, self.server, addr, self.next_port)
+
+    def run_command(self, command):
+        """Runs a command in the shell while the connections go on; what it prints. It may fail."""
+        try:
+            process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL)
+        except OSError:
+            return ""
+        while process.poll() is None:
+            self.step()
+        return process.stdout.read().decode()
+
+    def router(self, *commands):
+        return [self.run_command(f"ip netns exec {self.args.router} {c}") for c in commands]
+
+    def on_server(self, *commands):
+        return [self.run_command(f"ip netns exec {self.args.server} {c}") for c in commands]
+
+    def step(self):
+        now = time.monotonic()
+        if self.due <= now:
+            for flow in self.flows:
+                flow.send()
+            self.due = now + self.pace
+        for flow in self.flows:
+            flow.echo()
+            flow.receive(now)
+        self.look()
+        # Lets the machine get on with it; nothing depends on for how long.
+        time.sleep(max(0.0, min(0.001, self.due - time.monotonic())))
+
+    def look(self):
+        """Are there frames to addresses that are old for longer than the grace?"""
+        for wire in self.wires:
+            for stamp, data in wire.frames():
+                since = self.old_macs.get(mac(data[0:6]))
+                if since and frame_ports(data) and stamp > since + 0.05 * self.args.slowness:
+                    self.late += 1
+
+    # What can happen. What stays broken is made good by heal().
+
+    def do_neighbour_moves(self):
+        old = self.on_server("cat /sys/class/net/wire1/address")[0].strip()
+        new = f"02:00:00:{self.random.randrange(1 << 24).to_bytes(3, 'big').hex(':')}"
+        self.on_server(f"ip link set wire1 address {new}")
+        # If it was told while it could not hear, it does not know.
+        if old and old not in self.router("ip neigh show dev nic1")[0]:
+            self.old_macs[old] = time.time()
+
+    def do_neighbours_are_deleted(self):
+        self.router("ip neigh flush dev nic1", "ip -6 neigh flush dev nic1")
+
+    def do_route_changes(self):
+        way = self.random.choice((2, 3))
+        self.on_server(f"ip route replace default via 10.0.{way}.1",
+                       f"ip -6 route replace default via fd00:{way}::1")
+        self.router(f"ip route replace 10.9.9.9 via 10.0.{way}.2",
+                    f"ip -6 route replace fd00:9::9 via fd00:{way}::2")
+
+    def do_rule_comes_and_goes(self):
+        self.router("ip route replace 10.9.9.9 via 10.0.3.2 table 100",
+                    "ip rule add to 10.9.9.9 lookup 100 priority 100")
+        self.a_while()
+        self.router("ip rule del priority 100")
+
+    def do_mtu_changes(self):
+        self.router(f"ip link set nic1 mtu {self.random.choice((1300, 1400, 1500))}")
+
+    def do_egress_address_changes(self):
+        self.router(f"ip link set nic1 address 02:00:01:00:00:{self.random.randrange(100):02d}")
+
+    def do_port_goes_down(self):
+        self.router("ip link set nic1 down")
+        self.a_while()
+        self.heal_links()
+
+    def do_cable_is_pulled(self):
+        self.on_server("ip link set wire1 down")
+        self.a_while()
+        self.heal_links()
+
+    def do_ruleset_is_flushed(self):
+        self.router("nft flush ruleset")
+        self.a_while()
+        self.router(f"nft -f {self.args.ruleset}")
+
+    def do_ruleset_is_replaced(self):
+        self.router(f"sh -c '(echo flush ruleset; cat {self.args.ruleset}) | nft -f -'")
+
+    def do_device_leaves(self):
+        self.router("nft 'delete flowtable inet fw ft { devices = { nic1 }; }'")
+        self.a_while()
+        self.router("nft 'add flowtable inet fw ft { devices = { nic1 }; }'")
+
+    def do_conntrack_is_flushed(self):
+        self.router("conntrack -F")
+
+    def do_nic_resets(self):
+        write(f"{NIC}/reset", "1")
+
+    def do_nic_loses_rules(self):
+        write(f"{NIC}/evict", str(self.random.randrange(1, 5)))
+
+    def do_nic_is_full(self):
+        write(f"{NIC}/capacity", str(self.random.randrange(1, 8)))
+        self.a_while()
+        write(f"{NIC}/capacity", "0")
+
+    def do_nic_is_slow(self):
+        write(f"{NIC}/latency_us", str(self.random.randrange(5000)))
+        self.a_while()
+        write(f"{NIC}/latency_us", "0")
+
+    def do_nic_refuses(self):
+        write(f"{NIC}/faults", "replace -28 40%\nstats -5 10%\n")
+        self.a_while()
+        write(f"{NIC}/faults", "none")
+
+    def do_connections_come_and_go(self):
+        flow = self.open(self.random.choice(("tcp4", "tcp6", "udp4", "udp6")))
+        self.flows.append(flow)
+        self.a_while()
+        self.flows.remove(flow)
+        flow.close(abort=self.random.random() < 0.5)
+
+    def do_fault_memory_is_short(self):
+        self.failslab(self.random.choice((1, 5, 20)))
+        self.a_while()
+        self.failslab(0)
+
+    def do_fault_nic_fails_anywhere(self):
+        write(f"{FAIL_FUNCTION}/inject", "emunic_clsflower")
+        write(f"{FAIL_FUNCTION}/emunic_clsflower/retval", "-12")
+        for name, value in (("probability", 20), ("times", -1), ("verbose", 0)):
+            write(f"{FAIL_FUNCTION}/{name}", str(value))
+        self.a_while()
+        write(f"{FAIL_FUNCTION}/inject", "")
+
+    @staticmethod
+    def failslab(percent):
+        for name, value in (("verbose", 0), ("ignore-gfp-wait", "N"), ("times", -1),
+                            ("probability", percent)):
+            write(f"{FAILSLAB}/{name}", str(value))
+
+    def a_while(self):
+        end = time.monotonic() + self.random.random() * 0.3 * self.args.slowness
+        while time.monotonic() < end:
+            self.step()
+
+    def heal_links(self):
+        self.on_server("ip link set wire1 up", "ip addr replace fd00:2::2/64 dev wire1 nodad",
+                       "ip route replace default via 10.0.2.1",
+                       "ip -6 route replace default via fd00:2::1")
+        self.router("ip link set nic1 up", "ip addr replace fd00:2::1/64 dev nic1 nodad",
+                    "ip route replace 10.9.9.9 via 10.0.2.2",
+                    "ip -6 route replace fd00:9::9 via fd00:2::2")
+
+    def heal(self):
+        self.failslab(0)
+        write(f"{FAIL_FUNCTION}/inject", "")
+        write(f"{NIC}/faults", "none")
+        write(f"{NIC}/capacity", "0")
+        write(f"{NIC}/latency_us", "0")
+        self.heal_links()
+        self.router("ip rule del priority 100", "ip link set nic1 mtu 1500",
+                    f"sh -c '(echo flush ruleset; cat {self.args.ruleset}) | nft -f -'")
+
+    def lives(self, seconds):
+        """Whether all connections carry a message that is sent from now on."""
+        marks = [flow.sent for flow in self.flows]
+        end = time.monotonic() + seconds
+        while any(flow.last_number < mark for flow, mark in zip(self.flows, marks)):
+            if time.monotonic() > end:
+                return False
+            self.step()
+        return True
+
+    def run(self):
+        end = time.monotonic() + self.args.seconds
+        while time.monotonic() < end:
+            event = self.random.choice(self.events)
+            event(self)
+            self.done[event.__name__[3:]] += 1
+            self.a_while()
+        self.heal()
+        print(f"# {sum(self.done.values())} events:")
+        for name, count in sorted(self.done.items()):
+            print(f"#   {count:4} {name.replace('_', ' ')}")
+
+        problems = []
+        # TCP waits the longer between two tries the longer it was cut off.
+        if not self.lives(120 * self.args.slowness):
+            dead = [flow.name for flow in self.flows if time.monotonic() - flow.last > 5]
+            problems.append(f"connections did not survive: {' '.join(dead)}")
+        end = time.monotonic() + 120 * self.args.slowness
+        while len(cookies()) < 2 * len(self.flows) and time.monotonic() < end:
+            self.step()
+        if len(cookies()) < 2 * len(self.flows):
+            problems.append(f"only {len(cookies())} rules came back for {len(self.flows)} connections")
+        if self.late:
+            problems.append(f"{self.late} frames went to addresses that were known to be old")
+        print(f"# {self.late} frames to old addresses, of which there were {len(self.old_macs)}")
+        return problems
+
+
+if __name__ == "__main__":
+    for problem in (found := Stress(parse()).run()):
+        print(problem)
+    sys.exit(bool(found))

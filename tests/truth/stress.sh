@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 600
+#
+# Everything that the other truth tests do one by one, at random and at once (stress.py), for a
+# short while. Longer, on a machine with all checks:
+#
+#   make stress M=debug STRESS_SECONDS=3600 [STRESS_SEED=N]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+seconds=${STRESS_SECONDS:-40} seed=${STRESS_SEED:-$RANDOM}
+load_module
+world
+ruleset=$(mktemp)
+at_exit rm "$ruleset"
+at_exit eval 'echo 0 >/sys/kernel/debug/failslab/probability'
+flowtable_ruleset devices="$devices" >"$ruleset"
+load_ruleset <"$ruleset"
+
+echo "# $seconds s, STRESS_SEED=$seed"
+stress() {
+	"$(dirname "${BASH_SOURCE[0]}")/stress.py" --client "$client" --server "$server" \
+		--router "$router" --ruleset "$ruleset" --seconds "$seconds" --seed "$seed" \
+		--slowness "$SLOWNESS" --faults | tee "$ruleset.out" >&3
+	return "${PIPESTATUS[0]}"
+}
+exec 3>&1
+check "connections survive everything, and no frame goes astray" stress
+rm -f "$ruleset.out"
+on "$router" nft flush ruleset
+check "nft flush ruleset leaves no rule" rules_are 0
+for counter in replace_eexist replace_dup_match destroy_enoent; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done
