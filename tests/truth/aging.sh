@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 900
+# idle: it waits for five minutes of uptime
 #
 # A flow that is alive in software only, or in one direction only, for longer than its timeout
 # does not expire; neither in the first five minutes after boot, nor when jiffies have more

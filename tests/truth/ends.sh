@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 600
+# alone: times are measured
 #
 # Connections end, or conntrack forgets them, or the NIC forgets its rules.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,6 +19,18 @@ events() {
 	promise="stall back"
 	event "the NIC resets" --lossy -- "echo 1 >$NIC/reset"
 	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"
+
+	ended=$(ends_and_reuse) && status=ok || status=not_ok
+	echo "$ended" | sed "s/^/# $module: /"
+	[ "$module" = c ] ||
+		$status "FIN and RST are seen, the rule is withdrawn within $gone_limit ms, the ports can be used again"
+}
+
+ends_and_reuse() {
+	flowtable_ruleset devices="$devices" | load_ruleset
+	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$server" "$router" "$gone_limit" || return
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
 }
 
 both

@@ -16,7 +16,7 @@ probe=$(dirname "${BASH_SOURCE[0]}")/probe.py
 GRACE=$((50 * SLOWNESS)) STALL=$((200 * SLOWNESS))
 only=${TRUTH:-*}
 results=$(mktemp)
-at_exit rm "$results"
+at_exit rm -f "$results"
 
 # The server has two cables, and addresses of its own behind them, so that there is more than
 # one way.
@@ -122,7 +122,7 @@ both() {
 	_at_exit=()
 	_clean
 	_namespaces=() _loaded=()
-	at_exit rm "$results"
+	at_exit rm -f "$results"
 	module=c limit=$((2000 * SLOWNESS))
 	modprobe -a nf_flow_table_inet
 	world

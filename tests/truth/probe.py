@@ -69,7 +69,7 @@ class Namespace:
 class Flow:
     """A connection that carries numbered messages, and their echo."""
 
-    def __init__(self, name, client, server, addr, port):
+    def __init__(self, name, client, server, addr, port, source=0):
         self.name = name
         self.tcp = name.startswith("tcp")
         family = socket.AF_INET6 if name.endswith("6") else socket.AF_INET
@@ -80,6 +80,9 @@ class Flow:
         listener.bind((addr, port))
         with client:
             self.sock = socket.socket(family, kind)
+        if source:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.sock.bind(("", source))
         if self.tcp:
             listener.listen()
             self.sock.settimeout(60)
@@ -103,11 +106,19 @@ class Flow:
         self.last_number = -1
 
     def close(self, abort):
-        """TCP says FIN, or RST if it has to."""
+        """TCP says FIN, the server first, or RST."""
         if self.tcp and abort:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+            self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
+        if self.tcp:
+            # Until the other end is heard to have closed.
+            self.sock.settimeout(10)
+            try:
+                while self.sock.recv(65536):
+                    pass
+            except OSError:
+                pass
+        self.sock.close()
 
     def send(self):
         try:

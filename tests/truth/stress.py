@@ -11,10 +11,10 @@ end everything is made good again, and the connections must go on and get back i
 import argparse
 import collections
 import random
-import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from probe import Flow, Namespace, Wire, cookies, frame_ports, mac
 
@@ -57,6 +57,7 @@ class Stress:
         self.late = 0
         self.pace = 0.005 * args.slowness
         self.due = time.monotonic()
+        self.nft = "nft"
         self.events = [
             value for name, value in vars(Stress).items() if name.startswith("do_")
             and (args.faults or not name.startswith("do_fault"))
@@ -148,17 +149,17 @@ class Stress:
         self.heal_links()
 
     def do_ruleset_is_flushed(self):
-        self.router("nft flush ruleset")
+        self.router(f"{self.nft} flush ruleset")
         self.a_while()
-        self.router(f"nft -f {self.args.ruleset}")
+        self.router(f"{self.nft} -f {self.args.ruleset}")
 
     def do_ruleset_is_replaced(self):
         self.router(f"sh -c '(echo flush ruleset; cat {self.args.ruleset}) | nft -f -'")
 
     def do_device_leaves(self):
-        self.router("nft 'delete flowtable inet fw ft { devices = { nic1 }; }'")
+        self.router(f"{self.nft} 'delete flowtable inet fw ft {{ devices = {{ nic1 }}; }}'")
         self.a_while()
-        self.router("nft 'add flowtable inet fw ft { devices = { nic1 }; }'")
+        self.router(f"{self.nft} 'add flowtable inet fw ft {{ devices = {{ nic1 }}; }}'")
 
     def do_conntrack_is_flushed(self):
         self.router("conntrack -F")
@@ -192,8 +193,21 @@ class Stress:
         flow.close(abort=self.random.random() < 0.5)
 
     def do_fault_memory_is_short(self):
+        """For nft, and for the kernel's workers, in which requests are carried out."""
         self.failslab(self.random.choice((1, 5, 20)))
-        self.a_while()
+        for comm in Path("/proc").glob("[0-9]*/comm"):
+            try:
+                if comm.read_text(encoding="ascii").startswith("kworker"):
+                    write(comm.with_name("make-it-fail"), "1")
+            except OSError:
+                pass
+        self.nft = "sh -c 'echo 1 >/proc/self/make-it-fail; exec nft \"$@\"' nft"
+        for _ in range(3):
+            event = self.random.choice((Stress.do_ruleset_is_flushed, Stress.do_nic_resets,
+                                        Stress.do_device_leaves, Stress.do_conntrack_is_flushed))
+            event(self)
+            self.a_while()
+        self.nft = "nft"
         self.failslab(0)
 
     def do_fault_nic_fails_anywhere(self):
@@ -207,7 +221,7 @@ class Stress:
     @staticmethod
     def failslab(percent):
         for name, value in (("verbose", 0), ("ignore-gfp-wait", "N"), ("times", -1),
-                            ("probability", percent)):
+                            ("task-filter", "Y"), ("probability", percent)):
             write(f"{FAILSLAB}/{name}", str(value))
 
     def a_while(self):

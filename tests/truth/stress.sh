@@ -13,7 +13,7 @@ seconds=${STRESS_SECONDS:-40} seed=${STRESS_SEED:-$RANDOM}
 load_module
 world
 ruleset=$(mktemp)
-at_exit rm "$ruleset"
+at_exit rm -f "$ruleset" "$ruleset.out"
 at_exit eval 'echo 0 >/sys/kernel/debug/failslab/probability'
 flowtable_ruleset devices="$devices" >"$ruleset"
 load_ruleset <"$ruleset"
@@ -27,7 +27,6 @@ stress() {
 }
 exec 3>&1
 check "connections survive everything, and no frame goes astray" stress
-rm -f "$ruleset.out"
 on "$router" nft flush ruleset
 check "nft flush ruleset leaves no rule" rules_are 0
 for counter in replace_eexist replace_dup_match destroy_enoent; do

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 600
+# alone: times are measured
 #
 # Neighbours, routes, rules and the egress device change under connections.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
