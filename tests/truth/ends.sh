@@ -23,12 +23,12 @@ events() {
 	ended=$(ends_and_reuse) && status=ok || status=not_ok
 	echo "$ended" | sed "s/^/# $module: /"
 	[ "$module" = c ] ||
-		$status "FIN and RST are seen, the rule is withdrawn within $gone_limit ms, the ports can be used again"
+		$status "after FIN and RST the rules are withdrawn within $gone_limit ms, and the ports can be used again"
 }
 
 ends_and_reuse() {
 	flowtable_ruleset devices="$devices" | load_ruleset
-	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$server" "$router" "$gone_limit" || return
+	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$server" "$gone_limit" || return
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 }
