@@ -26,6 +26,8 @@ use kernel::{
 
 /// `ETH_P_8021Q`: a customer's VLAN tag.
 pub(crate) const ETH_P_8021Q: u16 = bindings::ETH_P_8021Q as u16;
+/// `ETH_P_8021AD`: a provider's VLAN tag.
+pub(crate) const ETH_P_8021AD: u16 = bindings::ETH_P_8021AD as u16;
 /// `ETH_P_PPP_SES`: a packet of a PPPoE session.
 pub(crate) const ETH_P_PPP_SES: u16 = bindings::ETH_P_PPP_SES as u16;
 /// `ETH_P_IP`

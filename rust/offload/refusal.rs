@@ -65,6 +65,15 @@ impl fmt::Display for Words<'_> {
                 Unsupported::Encapsulation(proto) => {
                     write!(f, "encapsulation {proto:#06x} cannot be offloaded")
                 }
+                Unsupported::Unmatched(proto) => {
+                    write!(
+                        f,
+                        "the driver would not look at the tag {proto:#06x} of what comes in"
+                    )
+                }
+                Unsupported::Exchange => {
+                    f.write_str("tags are replaced by others of another kind or number")
+                }
                 Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
                 Unsupported::LightweightTunnel => f.write_str("a lightweight tunnel ends here"),
                 Unsupported::Ipsec => f.write_str("IPsec applies"),

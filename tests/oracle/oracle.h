@@ -44,8 +44,8 @@ struct oracle_case {
 };
 
 /*
- * How a direction of a flow is to be dealt with, in the order in which the Rust
- * code looks at things: the first that holds is the reason that it gives.
+ * How a direction of a flow is to be dealt with in a dialect, in the order in which
+ * the Rust code looks at things: the first that holds is the reason that it gives.
  */
 enum oracle_kind {
 	ORACLE_RULE,
@@ -57,7 +57,7 @@ enum oracle_kind {
 	ORACLE_PROTOCOL,
 	ORACLE_AD_INGRESS,
 	ORACLE_IN_PPPOE,
-	ORACLE_AD_EGRESS,
+	ORACLE_EXCHANGE,
 	ORACLE_GRE_NAT,
 	ORACLE_NO_DEVICE,
 	ORACLE_KINDS
@@ -65,7 +65,9 @@ enum oracle_kind {
 
 struct oracle_count {
 	u64			equal;			/* rules */
-	u64			tc;			/* the same in the dialect of tc */
+	u64			repaired;		/* C's, with tags of 802.1ad put right */
+	u64			tc;			/* rules in the dialect of tc */
+	u64			tc_refused;		/* in that dialect alone */
 	u64			matches;
 	u64			refused;		/* by both */
 	u64			differ[ORACLE_KINDS];	/* C alone makes a rule */

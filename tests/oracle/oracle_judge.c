@@ -2,9 +2,9 @@
 /*
  * The comparison.
  *
- * Both make a rule: the action lists have to be the same, byte by byte, and the match
- * of the Rust rule what the flow says. In the dialect of tc, the list has to be C's
- * with exactly the changes that as_tc() makes.
+ * Both make a rule: the action lists have to be the same, byte by byte, but for tags of
+ * 802.1ad (repair()), and the match of the Rust rule what the flow says. In the dialect
+ * of tc, the list has to be the same with exactly the changes that as_tc() makes.
  *
  * The Rust code alone refuses: the reason has to be the one for which it does so on
  * purpose (oracle_kind()), and C's list exactly what is wrong with it: that of a
@@ -48,7 +48,7 @@ static const char * const reasons[ORACLE_KINDS] = {
 	[ORACLE_PROTOCOL]	= "protocol",
 	[ORACLE_AD_INGRESS]	= "802.1ad",
 	[ORACLE_IN_PPPOE]	= "within PPPoE",
-	[ORACLE_AD_EGRESS]	= "802.1ad",
+	[ORACLE_EXCHANGE]	= "exchange",
 	[ORACLE_GRE_NAT]	= "translation",
 	[ORACLE_NO_DEVICE]	= "no device",
 };
@@ -63,7 +63,7 @@ const char * const oracle_kind_text[ORACLE_KINDS] = {
 	[ORACLE_PROTOCOL]	= "other protocol",
 	[ORACLE_AD_INGRESS]	= "802.1ad at ingress",
 	[ORACLE_IN_PPPOE]	= "header within PPPoE at ingress",
-	[ORACLE_AD_EGRESS]	= "802.1ad at egress",
+	[ORACLE_EXCHANGE]	= "tags in the place of others",
 	[ORACLE_GRE_NAT]	= "GRE with NAT",
 	[ORACLE_NO_DEVICE]	= "device missing",
 };
@@ -86,6 +86,34 @@ static bool carries(const struct flow_offload_tuple *tuple, int i, u16 proto)
 	       tuple->encap[i].proto == htons(proto);
 }
 
+static bool carries_tag(const struct flow_offload_tuple *tuple, int i)
+{
+	return carries(tuple, i, ETH_P_8021Q) || carries(tuple, i, ETH_P_8021AD);
+}
+
+/*
+ * Are there tags both to take off and to put on? Drivers that read rules as tc means
+ * them do that for one of each, of the same kind.
+ */
+static bool exchanges_badly(const struct flow_offload_tuple *this,
+			    const struct flow_offload_tuple *other)
+{
+	unsigned int off = 0, on = 0;
+	__be16 kind[2] = {};
+
+	for (int i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
+		if (carries_tag(this, i)) {
+			kind[0] = this->encap[i].proto;
+			off++;
+		}
+		if (carries_tag(other, i)) {
+			kind[1] = other->encap[i].proto;
+			on++;
+		}
+	}
+	return off && on && (off + on > 2 || kind[0] != kind[1]);
+}
+
 static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tuple)
 {
 	switch (tuple->xmit_type) {
@@ -99,7 +127,7 @@ static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tu
 
 static enum oracle_kind oracle_kind(const struct oracle_case *c,
 				    const struct oracle_world *world,
-				    enum flow_offload_tuple_dir dir)
+				    enum flow_offload_tuple_dir dir, bool tc)
 {
 	const struct flow_offload_tuple *this = tuple_of(c, dir);
 	const struct flow_offload_tuple *other = tuple_of(c, !dir);
@@ -128,19 +156,18 @@ static enum oracle_kind oracle_kind(const struct oracle_case *c,
 		return ORACLE_PROTOCOL;
 
 	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
-		if (carries(this, i, ETH_P_8021AD))
-			return ORACLE_AD_INGRESS;
-		if (carries(this, i, ETH_P_8021Q) && pppoe)
+		if (carries_tag(this, i) && pppoe)
 			return ORACLE_IN_PPPOE;
+		if (carries(this, i, ETH_P_8021AD) && !tc)
+			return ORACLE_AD_INGRESS;
 		if (carries(this, i, ETH_P_PPP_SES)) {
 			if (pppoe)
 				return ORACLE_IN_PPPOE;
 			pppoe = true;
 		}
 	}
-	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
-		if (carries(other, i, ETH_P_8021AD))
-			return ORACLE_AD_EGRESS;
+	if (tc && exchanges_badly(this, other))
+		return ORACLE_EXCHANGE;
 
 	if (this->l4proto == IPPROTO_GRE && has_nat(c))
 		return ORACLE_GRE_NAT;
@@ -279,6 +306,51 @@ static void damage(struct oracle_list *list, const struct oracle_case *c,
 		insert(list, 0, FLOW_ACTION_TUNNEL_DECAP);
 }
 
+static bool is_tag_push(const struct flow_action_entry *entry)
+{
+	return entry->id == FLOW_ACTION_VLAN_PUSH || entry->id == FLOW_ACTION_ACCEPT;
+}
+
+/*
+ * What C leaves out of its list with tags of 802.1ad: it takes none off, and puts one on
+ * by an action without a type.
+ */
+static bool repair(struct oracle_list *list, const struct oracle_case *c,
+		   enum flow_offload_tuple_dir dir)
+{
+	const struct flow_offload_tuple *this = tuple_of(c, dir);
+	const struct flow_offload_tuple *other = tuple_of(c, !dir);
+	unsigned int at, i, tags = 0;
+	bool repaired = false;
+
+	/* After the addresses of the frame, which are the first four rewrites. */
+	at = find(list, FLOW_ACTION_MANGLE) + 4;
+	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
+		if (carries(this, i, ETH_P_8021AD)) {
+			insert(list, at, FLOW_ACTION_VLAN_POP);
+			repaired = true;
+		}
+	}
+
+	for (at = 0; at < list->num; at++) {
+		struct flow_action_entry *entry = &list->entries[at];
+
+		if (!is_tag_push(entry))
+			continue;
+		for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
+			if (carries_tag(other, i) && i >= tags)
+				break;
+		tags = i + 1;
+		if (entry->id == FLOW_ACTION_ACCEPT && i < NF_FLOW_TABLE_ENCAP_MAX) {
+			entry->id = FLOW_ACTION_VLAN_PUSH;
+			entry->vlan.vid = other->encap[i].id;
+			entry->vlan.proto = htons(ETH_P_8021AD);
+			repaired = true;
+		}
+	}
+	return repaired;
+}
+
 static bool is_push(const struct flow_action_entry *entry)
 {
 	return entry->id == FLOW_ACTION_VLAN_PUSH || entry->id == FLOW_ACTION_PPPOE_PUSH;
@@ -366,11 +438,12 @@ static bool same(const void *key, const void *key_is, const void *mask,
 	return !memcmp(key, key_is, size) && !memcmp(mask, mask_is, size);
 }
 
-static const char *check_vlan(const struct flow_match_vlan *match, u16 id)
+static const char *check_vlan(const struct flow_match_vlan *match, u16 id,
+			      __be16 proto)
 {
 	const struct flow_dissector_key_vlan key = {
 		.vlan_id = id,
-		.vlan_tpid = htons(ETH_P_8021Q),
+		.vlan_tpid = proto,
 	};
 	const struct flow_dissector_key_vlan mask = {
 		.vlan_id = VLAN_VID_MASK,
@@ -397,7 +470,7 @@ static const char *check_match(const struct flow_rule *rule,
 	used |= BIT_ULL(ipv4 ? FLOW_DISSECTOR_KEY_IPV4_ADDRS :
 			       FLOW_DISSECTOR_KEY_IPV6_ADDRS);
 	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
-		if (carries(tuple, i, ETH_P_8021Q))
+		if (carries_tag(tuple, i))
 			used |= BIT_ULL(num_vlans++ ? FLOW_DISSECTOR_KEY_CVLAN :
 						      FLOW_DISSECTOR_KEY_VLAN);
 		if (carries(tuple, i, ETH_P_PPP_SES))
@@ -474,14 +547,15 @@ static const char *check_match(const struct flow_rule *rule,
 			return "IPV6_ADDRS";
 	}
 	for (i = 0, num_vlans = 0; i < NF_FLOW_TABLE_ENCAP_MAX && !bad; i++) {
-		if (carries(tuple, i, ETH_P_8021Q)) {
+		if (carries_tag(tuple, i)) {
 			struct flow_match_vlan match;
 
 			if (num_vlans++)
 				flow_rule_match_cvlan(rule, &match);
 			else
 				flow_rule_match_vlan(rule, &match);
-			bad = check_vlan(&match, tuple->encap[i].id);
+			bad = check_vlan(&match, tuple->encap[i].id,
+					 tuple->encap[i].proto);
 		}
 		if (carries(tuple, i, ETH_P_PPP_SES)) {
 			struct flow_dissector_key_pppoe key = {
@@ -641,27 +715,63 @@ static int failed(const struct oracle_case *c, enum flow_offload_tuple_dir dir)
 	return -EINVAL;
 }
 
-static int judge_rule(const struct oracle_case *c, const struct oracle_world *world,
-		      enum flow_offload_tuple_dir dir, struct oracle_count *count)
+/* Is what the Rust code says, @reason, what it should say? */
+static bool same_reason(enum oracle_kind kind, const char *reason)
 {
-	const char *reason, *bad;
+	if (reason == reasons[kind] ||
+	    (reason && reasons[kind] && !strcmp(reason, reasons[kind])))
+		return true;
 
-	if (!same_lists(&from_c, "C", &from_rust, "Rust"))
-		return failed(c, dir);
-	count->equal++;
+	pr_err("Rust says \"%s\" where \"%s\" is expected\n",
+	       reason ?: "here is a rule", reasons[kind] ?: "here is a rule");
+	return false;
+}
+
+/* There is a rule, which from_rust has. */
+static int judge_rule(const struct oracle_case *c, enum flow_offload_tuple_dir dir,
+		      struct oracle_count *count)
+{
+	bool repaired;
 
 	expected = from_c;
-	as_tc(&expected, c);
+	repaired = repair(&expected, c, dir);
+	if (!same_lists(&expected, repaired ? "C, repaired" : "C", &from_rust, "Rust"))
+		return failed(c, dir);
+	count->matches++;
+	if (repaired)
+		count->repaired++;
+	else
+		count->equal++;
+	return 0;
+}
+
+/* The same in the dialect of tc, where C makes a rule. */
+static int judge_tc(const struct oracle_case *c, const struct oracle_world *world,
+		    enum flow_offload_tuple_dir dir, bool alone,
+		    struct oracle_count *count)
+{
+	enum oracle_kind kind = oracle_kind(c, world, dir, true);
+	const char *reason, *bad;
+
 	bad = translate_rust(c, world, dir, true, &reason);
-	if (reason || bad) {
-		pr_err("in the dialect of tc: %s\n", reason ?: bad);
+	if (bad || !same_reason(kind, reason)) {
+		pr_err("in the dialect of tc%s%s\n", bad ? " the match is wrong: " : "",
+		       bad ?: "");
 		return failed(c, dir);
 	}
+	if (kind != ORACLE_RULE) {
+		count->tc_refused += alone;
+		return 0;
+	}
+
+	expected = from_c;
+	repair(&expected, c, dir);
+	as_tc(&expected, c);
 	if (!same_lists(&expected, "expected in the dialect of tc",
 			&from_rust, "Rust"))
 		return failed(c, dir);
 	count->tc++;
-	count->matches += 2;
+	count->matches++;
 	return 0;
 }
 
@@ -693,9 +803,10 @@ static int judge_difference(const struct oracle_case *c,
 int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		 enum flow_offload_tuple_dir dir, struct oracle_count *count)
 {
-	enum oracle_kind kind = oracle_kind(c, world, dir);
+	enum oracle_kind kind = oracle_kind(c, world, dir, false);
 	const char *reason, *bad;
 	bool refused;
+	int err;
 
 	refused = translate_c(c, world, dir, &from_c) < 0;
 	if (refused != c_refuses(c, world, dir)) {
@@ -709,10 +820,7 @@ int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		pr_err("the key %s of the match is wrong\n", bad);
 		return failed(c, dir);
 	}
-	if (reason != reasons[kind] &&
-	    (!reason || !reasons[kind] || strcmp(reason, reasons[kind]))) {
-		pr_err("Rust says \"%s\" where \"%s\" is expected\n",
-		       reason ?: "here is a rule", reasons[kind] ?: "here is a rule");
+	if (!same_reason(kind, reason)) {
 		if (!refused)
 			print_list("C", &from_c);
 		if (!reason)
@@ -720,14 +828,18 @@ int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		return failed(c, dir);
 	}
 
-	if (kind == ORACLE_RULE && !refused)
-		return judge_rule(c, world, dir, count);
-	if (!refused)
-		return judge_difference(c, world, dir, kind, count);
-	if (kind == ORACLE_RULE) {
-		pr_err("Rust makes a rule that C refuses\n");
-		return failed(c, dir);
+	if (refused) {
+		if (kind == ORACLE_RULE) {
+			pr_err("Rust makes a rule that C refuses\n");
+			return failed(c, dir);
+		}
+		count->refused++;
+		return 0;
 	}
-	count->refused++;
-	return 0;
+
+	if (kind == ORACLE_RULE)
+		err = judge_rule(c, dir, count);
+	else
+		err = judge_difference(c, world, dir, kind, count);
+	return err ?: judge_tc(c, world, dir, kind == ORACLE_RULE, count);
 }

@@ -212,7 +212,9 @@ static void summary(s64 ms)
 
 	pr_info("%u flows compared in both directions, seed %u, %lld ms\n", flows, seed, ms);
 	pr_info("%llu rules equal\n", count.equal);
-	pr_info("%llu of them right in the dialect of tc\n", count.tc);
+	pr_info("%llu rules equal but for tags of 802.1ad put right\n", count.repaired);
+	pr_info("%llu rules right in the dialect of tc\n", count.tc);
+	pr_info("%llu refused in the dialect of tc alone\n", count.tc_refused);
 	pr_info("%llu matches right\n", count.matches);
 	pr_info("%llu refused by both\n", count.refused);
 	for (kind = 0; kind < ORACLE_KINDS; kind++)
