@@ -75,7 +75,13 @@ impl fmt::Display for Words<'_> {
                     f.write_str("tags are replaced by others of another kind or number")
                 }
                 Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
-                Unsupported::LightweightTunnel => f.write_str("a lightweight tunnel ends here"),
+                Unsupported::Lightweight(kind) => {
+                    write!(
+                        f,
+                        "the route's encapsulation of type {kind} cannot be offloaded"
+                    )
+                }
+                Unsupported::TunnelOptions => f.write_str("the route's tunnel has options"),
                 Unsupported::Ipsec => f.write_str("IPsec applies"),
                 Unsupported::Unresolved => f.write_str("the next hop is not resolved"),
                 Unsupported::Path => f.write_str("the way out is not Ethernet"),

@@ -3,7 +3,7 @@
 //! From a flow to the rule of one of its directions. Pure: no kernel behind it.
 //!
 //! The order of the actions is the one of `nf_flow_rule_route_ipv4()` and `_ipv6()`, which drivers
-//! are used to: addresses of the frame, tags off, tags on, source and destination translation,
+//! are used to: tunnel off, tunnel on, addresses of the frame, tags off, tags on, source and destination translation,
 //! checksums, way out. The TTL, which C leaves out, comes before the checksums. Where drivers
 //! differ in what they understand, see [`Dialect`].
 
@@ -17,8 +17,10 @@ use crate::{
             Full,
             Header,
             Match,
+            Outer,
             Ports,
             Rule,
+            Tunnel,
             Vlan,
             CSUM_IPV4,
             CSUM_TCP,
@@ -31,7 +33,7 @@ use crate::{
             IPPROTO_UDP, //
         },
     },
-    netfilter::flow::{Direction, Encap, Flow, Path, Tuple, ENCAP_MAX},
+    netfilter::flow::{Direction, Encap, Flow, Lightweight, Path, Tuple, ENCAP_MAX},
 };
 
 /// Why no rule can express a direction of a flow.
@@ -49,8 +51,10 @@ pub(super) enum Unsupported {
     Exchange,
     /// Terminated IP tunnel.
     Tunnel,
-    /// Lightweight tunnel.
-    LightweightTunnel,
+    /// Lightweight encapsulation that is not an IP tunnel, `enum lwtunnel_encap_types`.
+    Lightweight(u16),
+    /// A lightweight IP tunnel with options.
+    TunnelOptions,
     /// IPsec.
     Ipsec,
     /// The next hop has no address at present.
@@ -90,6 +94,8 @@ pub(super) fn translate(
     if this.tunnel || other.tunnel {
         return Err(Unsupported::Tunnel);
     }
+    let tunnel = tunnel(this)?;
+    let other_tunnel = self::tunnel(other)?;
     let (egress, source, dest) = match this.path {
         Path::Ethernet {
             ifindex,
@@ -98,16 +104,25 @@ pub(super) fn translate(
         } => (ifindex, source, dest),
         Path::Unresolved => return Err(Unsupported::Unresolved),
         Path::Ipsec => return Err(Unsupported::Ipsec),
-        Path::LightweightTunnel => return Err(Unsupported::LightweightTunnel),
         Path::Other => return Err(Unsupported::Path),
     };
+    // What comes in has gone through what packets of the other direction are put into.
+    if other_tunnel.is_some() && other.path == Path::Ipsec {
+        return Err(Unsupported::Ipsec);
+    }
 
-    let matches = matches(this, dialect)?;
+    let matches = matches(this, other_tunnel, dialect)?;
     if dialect == Dialect::Tc && !is_exchangeable(&matches, other) {
         return Err(Unsupported::Exchange);
     }
     let mut actions = Actions::new();
 
+    if other_tunnel.is_some() {
+        actions.push(Action::TunnelDecap)?;
+    }
+    if tunnel.is_some() {
+        actions.push(Action::TunnelEncap)?;
+    }
     ethernet(&mut actions, source, dest)?;
     for _ in [matches.vlan, matches.cvlan].iter().flatten() {
         actions.push(Action::VlanPop)?;
@@ -150,7 +165,21 @@ pub(super) fn translate(
     }
     actions.push(Action::Redirect { ifindex: egress })?;
 
-    Ok(Rule { matches, actions })
+    Ok(Rule {
+        matches,
+        tunnel,
+        actions,
+    })
+}
+
+/// The tunnel that packets of `tuple` are put into.
+fn tunnel(tuple: &Tuple) -> Result<Option<Tunnel>, Unsupported> {
+    match tuple.lightweight {
+        None => Ok(None),
+        Some(Lightweight::Ip(tunnel)) => Ok(Some(tunnel)),
+        Some(Lightweight::Options) => Err(Unsupported::TunnelOptions),
+        Some(Lightweight::Other(kind)) => Err(Unsupported::Lightweight(kind)),
+    }
 }
 
 /// A rule for packets like those of `flow`, but without tags and from nobody, so that none hits it.
@@ -161,6 +190,7 @@ pub(super) fn probe(flow: &Flow, dir: Direction, dialect: Dialect) -> Result<Rul
     let mut flow = *flow;
     for tuple in &mut flow.tuples {
         tuple.encaps = [None; ENCAP_MAX];
+        tuple.lightweight = None;
     }
 
     let mut rule = translate(&flow, dir, dialect)?;
@@ -206,7 +236,7 @@ fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
     Ok(actions.push(action)?)
 }
 
-fn matches(tuple: &Tuple, dialect: Dialect) -> Result<Match, Unsupported> {
+fn matches(tuple: &Tuple, through: Option<Tunnel>, dialect: Dialect) -> Result<Match, Unsupported> {
     let has_ports = match tuple.l4proto {
         IPPROTO_TCP | IPPROTO_UDP => true,
         IPPROTO_GRE => false,
@@ -217,6 +247,14 @@ fn matches(tuple: &Tuple, dialect: Dialect) -> Result<Match, Unsupported> {
         vlan: None,
         cvlan: None,
         pppoe: None,
+        outer: through.map(|tunnel| Outer {
+            // Where this host's packets have their destination, and the other way round.
+            addresses: match tunnel.addresses {
+                Addresses::V4 { src, dst } => Addresses::V4 { src: dst, dst: src },
+                Addresses::V6 { src, dst } => Addresses::V6 { src: dst, dst: src },
+            },
+            key: tunnel.id as u32,
+        }),
         addresses: tuple.addresses,
         l4proto: tuple.l4proto,
         ports: has_ports.then_some(tuple.ports),
@@ -225,8 +263,8 @@ fn matches(tuple: &Tuple, dialect: Dialect) -> Result<Match, Unsupported> {
 
     for encap in carried(tuple) {
         match (encap.proto, matches.pppoe) {
-            // These look up addresses and ports only; the hardware finds them behind 802.1Q and
-            // PPPoE by itself, and behind nothing else.
+            // These take any match of a tag and look up addresses and ports only, which the
+            // hardware finds behind 802.1Q and PPPoE; nothing says that it does behind 802.1ad.
             (ETH_P_8021AD, None) if dialect == Dialect::Router => {
                 return Err(Unsupported::Unmatched(encap.proto));
             }
@@ -369,6 +407,7 @@ mod tests {
                 source: WAN_MAC,
                 dest: SERVER_MAC,
             },
+            lightweight: None,
         }
     }
 
@@ -804,6 +843,40 @@ mod tests {
     }
 
     #[test]
+    fn a_lightweight_tunnel_is_put_on_or_matched_and_taken_off() {
+        let here = [192, 0, 2, 1];
+        let there = [192, 0, 2, 9];
+        let tunnel = Tunnel {
+            id: 0x1_0000_002a,
+            addresses: v4(here, there),
+            tos: 4,
+            ttl: 64,
+            flags: 0,
+        };
+        let mut flow = routed(IPPROTO_TCP);
+        flow.tuples[0].lightweight = Some(Lightweight::Ip(tunnel));
+
+        let (Some(out), Some(back)) = (
+            translated(&flow, Direction::Original),
+            translated(&flow, Direction::Reply),
+        ) else {
+            return;
+        };
+        assert_eq!(out.tunnel, Some(tunnel));
+        assert_eq!(out.matches.outer, None);
+        assert_eq!(out.actions.as_slice()[0], Action::TunnelEncap);
+        assert_eq!(back.tunnel, None);
+        assert_eq!(
+            back.matches.outer,
+            Some(Outer {
+                key: 42,
+                addresses: v4(there, here)
+            })
+        );
+        assert_eq!(back.actions.as_slice()[0], Action::TunnelDecap);
+    }
+
+    #[test]
     fn what_no_rule_expresses_is_refused_with_the_reason() {
         let refusal = |change: fn(&mut Flow)| {
             let mut flow = routed(IPPROTO_UDP);
@@ -831,6 +904,19 @@ mod tests {
             refusal(|flow| flow.tuples[0].path = Path::Ipsec),
             Some(Unsupported::Ipsec)
         );
+        for tuple in [0, 1] {
+            let mut flow = routed(IPPROTO_UDP);
+            flow.tuples[tuple].lightweight = Some(Lightweight::Other(1));
+            assert_eq!(
+                translate(&flow, Direction::Original, Dialect::Router).err(),
+                Some(Unsupported::Lightweight(1))
+            );
+            flow.tuples[tuple].lightweight = Some(Lightweight::Options);
+            assert_eq!(
+                translate(&flow, Direction::Original, Dialect::Router).err(),
+                Some(Unsupported::TunnelOptions)
+            );
+        }
         assert_eq!(
             refusal(|flow| flow.tuples[0].path = Path::Unresolved),
             Some(Unsupported::Unresolved)

@@ -24,6 +24,7 @@
 #include <linux/tc_act/tc_csum.h>
 #include <net/dst.h>
 #include <net/ip_tunnels.h>
+#include <net/lwtunnel.h>
 
 #include "oracle.h"
 
@@ -41,7 +42,8 @@ static struct oracle_case similar;
 /* What the Rust code says, see oracle_rust.rs. */
 static const char * const reasons[ORACLE_KINDS] = {
 	[ORACLE_TUNNEL]		= "tunnel",
-	[ORACLE_LWTUNNEL]	= "lightweight tunnel",
+	[ORACLE_LIGHTWEIGHT]	= "lightweight tunnel",
+	[ORACLE_OPTIONS]	= "tunnel options",
 	[ORACLE_IPSEC]		= "IPsec",
 	[ORACLE_PATH]		= "path",
 	[ORACLE_UNRESOLVED]	= "unresolved",
@@ -56,7 +58,8 @@ static const char * const reasons[ORACLE_KINDS] = {
 const char * const oracle_kind_text[ORACLE_KINDS] = {
 	[ORACLE_RULE]		= "rule",
 	[ORACLE_TUNNEL]		= "IP tunnel",
-	[ORACLE_LWTUNNEL]	= "lightweight tunnel",
+	[ORACLE_LIGHTWEIGHT]	= "lightweight tunnel but of IP",
+	[ORACLE_OPTIONS]	= "lightweight tunnel with options",
 	[ORACLE_IPSEC]		= "IPsec",
 	[ORACLE_PATH]		= "no Ethernet",
 	[ORACLE_UNRESOLVED]	= "next hop not resolved",
@@ -114,7 +117,7 @@ static bool exchanges_badly(const struct flow_offload_tuple *this,
 	return off && on && (off + on > 2 || kind[0] != kind[1]);
 }
 
-static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tuple)
+static struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tuple)
 {
 	switch (tuple->xmit_type) {
 	case FLOW_OFFLOAD_XMIT_NEIGH:
@@ -123,6 +126,35 @@ static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tu
 	default:
 		return NULL;
 	}
+}
+
+/* What makes a rule impossible about the lightweight tunnel of @tuple, if there is one. */
+static enum oracle_kind lwtunnel_kind(const struct flow_offload_tuple *tuple)
+{
+	struct lwtunnel_state *state = lwtunnel(tuple);
+
+	if (!state)
+		return ORACLE_RULE;
+	if (state->type != LWTUNNEL_ENCAP_IP && state->type != LWTUNNEL_ENCAP_IP6)
+		return ORACLE_LIGHTWEIGHT;
+	if (!(lwt_tun_info(state)->mode & IP_TUNNEL_INFO_TX))
+		return ORACLE_LIGHTWEIGHT;
+	return lwt_tun_info(state)->options_len ? ORACLE_OPTIONS : ORACLE_RULE;
+}
+
+/* C looks at every way but DIRECT, and at the type of no lightweight tunnel. */
+static struct ip_tunnel_info *c_transmits(const struct flow_offload_tuple *tuple)
+{
+	struct lwtunnel_state *state = lwtunnel(tuple);
+	struct ip_tunnel_info *info = state ? lwt_tun_info(state) : NULL;
+
+	return info && (info->mode & IP_TUNNEL_INFO_TX) ? info : NULL;
+}
+
+/* A tunnel of which a rule can tell, or NULL. */
+static const struct ip_tunnel_info *ip_tunnel(const struct flow_offload_tuple *tuple)
+{
+	return lwtunnel_kind(tuple) == ORACLE_RULE ? c_transmits(tuple) : NULL;
 }
 
 static enum oracle_kind oracle_kind(const struct oracle_case *c,
@@ -136,8 +168,10 @@ static enum oracle_kind oracle_kind(const struct oracle_case *c,
 
 	if (this->tun_num || other->tun_num)
 		return ORACLE_TUNNEL;
-	if (lwtunnel(this) || lwtunnel(other))
-		return ORACLE_LWTUNNEL;
+	if (lwtunnel_kind(this) != ORACLE_RULE)
+		return lwtunnel_kind(this);
+	if (lwtunnel_kind(other) != ORACLE_RULE)
+		return lwtunnel_kind(other);
 
 	switch (this->xmit_type) {
 	case FLOW_OFFLOAD_XMIT_DIRECT:
@@ -151,6 +185,8 @@ static enum oracle_kind oracle_kind(const struct oracle_case *c,
 	default:
 		return ORACLE_PATH;
 	}
+	if (ip_tunnel(other) && other->xmit_type == FLOW_OFFLOAD_XMIT_XFRM)
+		return ORACLE_IPSEC;
 
 	if (!oracle_has_ports(this->l4proto) && this->l4proto != IPPROTO_GRE)
 		return ORACLE_PROTOCOL;
@@ -195,6 +231,13 @@ static bool c_refuses(const struct oracle_case *c, const struct oracle_world *wo
 	}
 }
 
+/* Has neutral() to take away the lightweight tunnel of @tuple? */
+static bool takes_tunnel(const struct flow_offload_tuple *tuple)
+{
+	return lwtunnel_kind(tuple) != ORACLE_RULE ||
+	       tuple->xmit_type == FLOW_OFFLOAD_XMIT_XFRM;
+}
+
 /* A flow like @c for which there is a rule. */
 static void neutral(struct oracle_case *to, const struct oracle_case *c,
 		    enum flow_offload_tuple_dir dir)
@@ -206,8 +249,8 @@ static void neutral(struct oracle_case *to, const struct oracle_case *c,
 	for (d = 0; d < FLOW_OFFLOAD_DIR_MAX; d++) {
 		tuple = &to->flow.tuplehash[d].tuple;
 		tuple->tun_num = 0;
-		if (c->hop[d])
-			tuple->dst_cache = c->hop[d]->dst;
+		if (c->hop[d] && takes_tunnel(tuple))
+			tuple->dst_cache = c->hop[d]->plain;
 		if (!oracle_has_ports(tuple->l4proto))
 			tuple->l4proto = IPPROTO_TCP;
 		for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
@@ -251,16 +294,6 @@ static unsigned int find(const struct oracle_list *list, enum flow_action_id id)
 	return i;
 }
 
-/* C looks at every way but DIRECT, and at the type of no lightweight tunnel. */
-static const struct ip_tunnel_info *
-c_transmits(const struct flow_offload_tuple *tuple)
-{
-	const struct lwtunnel_state *state = lwtunnel(tuple);
-	const struct ip_tunnel_info *info = state ? (const void *)state->data : NULL;
-
-	return info && (info->mode & IP_TUNNEL_INFO_TX) ? info : NULL;
-}
-
 /* Makes of the list for neutral(@c) what C makes of @c. */
 static void damage(struct oracle_list *list, const struct oracle_case *c,
 		   enum flow_offload_tuple_dir dir)
@@ -298,11 +331,12 @@ static void damage(struct oracle_list *list, const struct oracle_case *c,
 		if (carries(this, i, ETH_P_8021AD))
 			remove(list, find(list, FLOW_ACTION_VLAN_POP));
 
-	if (c_transmits(this)) {
-		insert(list, 0, FLOW_ACTION_TUNNEL_ENCAP);
-		list->entries[0].tunnel = (void *)c_transmits(this);
+	if (takes_tunnel(this) && c_transmits(this)) {
+		at = list->entries[0].id == FLOW_ACTION_TUNNEL_DECAP;
+		insert(list, at, FLOW_ACTION_TUNNEL_ENCAP);
+		list->entries[at].tunnel = c_transmits(this);
 	}
-	if (c_transmits(other))
+	if (takes_tunnel(other) && c_transmits(other))
 		insert(list, 0, FLOW_ACTION_TUNNEL_DECAP);
 }
 
@@ -453,6 +487,62 @@ static const char *check_vlan(const struct flow_match_vlan *match, u16 id,
 	return same(match->key, &key, match->mask, &mask, sizeof(key)) ? NULL : "VLAN";
 }
 
+/* The outer header of what comes in, if packets the other way leave through @info. */
+static const char *check_outer(const struct flow_rule *rule,
+			       const struct ip_tunnel_info *info)
+{
+	struct flow_dissector_key_control control_key = {}, control_mask = {
+		.addr_type = 0xffff,
+	};
+	struct flow_dissector_key_keyid id_key = {
+		.keyid = cpu_to_be32(be64_to_cpu(info->key.tun_id)),
+	}, id_mask = {
+		.keyid = htonl(0xffffffff),
+	};
+	struct flow_match_enc_keyid id;
+	struct flow_match_control control;
+
+	if (info->mode & IP_TUNNEL_INFO_IPV6) {
+		struct flow_dissector_key_ipv6_addrs key = {
+			.src = info->key.u.ipv6.dst,
+			.dst = info->key.u.ipv6.src,
+		}, mask = {};
+		struct flow_match_ipv6_addrs match;
+
+		if (!ipv6_addr_any(&key.src))
+			memset(&mask.src, 0xff, sizeof(mask.src));
+		if (!ipv6_addr_any(&key.dst))
+			memset(&mask.dst, 0xff, sizeof(mask.dst));
+		flow_rule_match_enc_ipv6_addrs(rule, &match);
+		if (!same(match.key, &key, match.mask, &mask, sizeof(key)))
+			return "ENC_IPV6_ADDRS";
+		control_key.addr_type = FLOW_DISSECTOR_KEY_IPV6_ADDRS;
+	} else {
+		struct flow_dissector_key_ipv4_addrs key = {
+			.src = info->key.u.ipv4.dst,
+			.dst = info->key.u.ipv4.src,
+		}, mask = {
+			.src = key.src ? htonl(0xffffffff) : 0,
+			.dst = key.dst ? htonl(0xffffffff) : 0,
+		};
+		struct flow_match_ipv4_addrs match;
+
+		flow_rule_match_enc_ipv4_addrs(rule, &match);
+		if (!same(match.key, &key, match.mask, &mask, sizeof(key)))
+			return "ENC_IPV4_ADDRS";
+		control_key.addr_type = FLOW_DISSECTOR_KEY_IPV4_ADDRS;
+	}
+
+	flow_rule_match_enc_control(rule, &control);
+	if (!same(control.key, &control_key, control.mask, &control_mask,
+		  sizeof(control_key)))
+		return "ENC_CONTROL";
+	flow_rule_match_enc_keyid(rule, &id);
+	if (!same(id.key, &id_key, id.mask, &id_mask, sizeof(id_key)))
+		return "ENC_KEYID";
+	return NULL;
+}
+
 /* Which key of @rule is not what the flow says, if any. */
 static const char *check_match(const struct flow_rule *rule,
 			       const struct oracle_case *c,
@@ -463,10 +553,17 @@ static const char *check_match(const struct flow_rule *rule,
 	u64 used = BIT_ULL(FLOW_DISSECTOR_KEY_META) |
 		   BIT_ULL(FLOW_DISSECTOR_KEY_CONTROL) |
 		   BIT_ULL(FLOW_DISSECTOR_KEY_BASIC);
+	const struct ip_tunnel_info *outer = ip_tunnel(tuple_of(c, !dir));
 	unsigned int num_vlans = 0;
 	const char *bad = NULL;
 	int i;
 
+	if (outer)
+		used |= BIT_ULL(FLOW_DISSECTOR_KEY_ENC_CONTROL) |
+			BIT_ULL(FLOW_DISSECTOR_KEY_ENC_KEYID) |
+			BIT_ULL(outer->mode & IP_TUNNEL_INFO_IPV6 ?
+				FLOW_DISSECTOR_KEY_ENC_IPV6_ADDRS :
+				FLOW_DISSECTOR_KEY_ENC_IPV4_ADDRS);
 	used |= BIT_ULL(ipv4 ? FLOW_DISSECTOR_KEY_IPV4_ADDRS :
 			       FLOW_DISSECTOR_KEY_IPV6_ADDRS);
 	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
@@ -600,7 +697,26 @@ static const char *check_match(const struct flow_rule *rule,
 			return "TCP";
 	}
 
-	return bad;
+	return bad ?: outer ? check_outer(rule, outer) : NULL;
+}
+
+/*
+ * C has drivers look into the route. The Rust code gives them a copy, which has to be
+ * the same; then its address is replaced by that of the original.
+ */
+static const char *check_tunnel(struct flow_action_entry *entry,
+				const struct flow_offload_tuple *tuple)
+{
+	const struct ip_tunnel_info *copy = entry->tunnel, *info = ip_tunnel(tuple);
+
+	if (!info || !copy ||
+	    memcmp(&copy->key, &info->key, sizeof(info->key)) ||
+	    memcmp(&copy->encap, &info->encap, sizeof(info->encap)) ||
+	    copy->mode != info->mode || copy->options_len != info->options_len)
+		return "tunnel, which is not one,";
+
+	entry->tunnel = (struct ip_tunnel_info *)info;
+	return NULL;
 }
 
 static void see(const struct flow_rule *rule, void *data)
@@ -611,6 +727,10 @@ static void see(const struct flow_rule *rule, void *data)
 	memcpy(from_rust.entries, rule->action.entries,
 	       from_rust.num * sizeof(from_rust.entries[0]));
 	seen->bad_match = check_match(rule, seen->c, seen->dir);
+	for (unsigned int i = 0; i < from_rust.num && !seen->bad_match; i++)
+		if (from_rust.entries[i].id == FLOW_ACTION_TUNNEL_ENCAP)
+			seen->bad_match = check_tunnel(&from_rust.entries[i],
+						       tuple_of(seen->c, seen->dir));
 }
 
 /* Returns what is wrong with the match of the rule; the actions are in from_rust. */
@@ -727,6 +847,12 @@ static bool same_reason(enum oracle_kind kind, const char *reason)
 	return false;
 }
 
+static bool is_tunneled(const struct oracle_list *list)
+{
+	return find(list, FLOW_ACTION_TUNNEL_ENCAP) < list->num ||
+	       find(list, FLOW_ACTION_TUNNEL_DECAP) < list->num;
+}
+
 /* There is a rule, which from_rust has. */
 static int judge_rule(const struct oracle_case *c, enum flow_offload_tuple_dir dir,
 		      struct oracle_count *count)
@@ -738,6 +864,7 @@ static int judge_rule(const struct oracle_case *c, enum flow_offload_tuple_dir d
 	if (!same_lists(&expected, repaired ? "C, repaired" : "C", &from_rust, "Rust"))
 		return failed(c, dir);
 	count->matches++;
+	count->tunnels += is_tunneled(&from_rust);
 	if (repaired)
 		count->repaired++;
 	else
@@ -772,6 +899,7 @@ static int judge_tc(const struct oracle_case *c, const struct oracle_world *worl
 		return failed(c, dir);
 	count->tc++;
 	count->matches++;
+	count->tunnels += is_tunneled(&from_rust);
 	return 0;
 }
 
