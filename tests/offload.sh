@@ -3,21 +3,25 @@
 # machines: uml debug stock
 # timeout: 300
 #
-# Connections go through the NIC: TCP and UDP, IPv4 and IPv6, routed and translated.
+# Connections go through the NIC: TCP, UDP and GRE, IPv4 and IPv6, routed and translated.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 load_module
 topology
 
 # Moves bytes over a flow; all of them must pass in the NIC and none by the CPU.
-in_hardware() {
-	local nic cpu
+in_hardware() { moves_in_hardware "$2" flow_send "$1" "$2"; }
+
+# moves_in_hardware BYTES COMMAND…: which moves these out and back.
+moves_in_hardware() {
+	local nic cpu bytes=$1
+	shift
 	nic=$(nic_counter nic_bytes) cpu=$(nic_counter cpu_bytes)
-	flow_send "$1" "$2"
+	"$@"
 	nic=$(($(nic_counter nic_bytes) - nic)) cpu=$(($(nic_counter cpu_bytes) - cpu))
 	echo "$nic bytes in the NIC, $cpu by the CPU"
 	# Out and back, and headers on top; next to nothing else is on the wires.
-	[ "$nic" -gt $((2 * $2)) ] && [ "$cpu" -lt 2000 ]
+	[ "$nic" -gt $((2 * bytes)) ] && [ "$cpu" -lt 2000 ]
 }
 
 has_hw_offload() {
@@ -84,6 +88,35 @@ for proto in tcp4 udp6; do
 	check "$proto: nothing stays in the NIC" wait_rules 0
 done
 on "$router" nft flush ruleset
+
+# A tunnel of GRE between client and server is a connection of its own.
+tunnel() {
+	local mode=$1 hosts=("$2" "$3") inner=(172.16.0.1 172.16.0.2) namespaces=("$client" "$server") i
+	for i in 0 1; do
+		# shellcheck disable=SC2086
+		on "${namespaces[i]}" ip link add gre_test type $mode \
+			local "${hosts[i]}" remote "${hosts[1 - i]}" ttl 64
+		on "${namespaces[i]}" ip addr add "${inner[i]}/30" dev gre_test
+		on "${namespaces[i]}" ip link set gre_test mtu 1400 up
+	done
+}
+through_tunnel() { on "$client" ping -q -i 0.01 -c "$1" -s 972 172.16.0.2; }
+for mode in gre ip6gre; do
+	case $mode in
+	gre) tunnel gre 192.168.1.2 10.0.2.2 ;;
+	# Without the extension header that it has by default.
+	ip6gre) tunnel "ip6gre encaplimit none" fd00:1::2 fd00:2::2 ;;
+	esac
+	flowtable_ruleset | sed 's/tcp, udp/&, gre/' | load_ruleset
+	busywait $LIMIT through_tunnel 3
+	check "$mode: both directions are in the NIC" wait_rules 2
+	check "$mode: the rules match the protocol and no ports" \
+		[ "$(nic_rules | grep -c 'proto=gre .*sport=0 .*dport=0')" = 2 ]
+	check "$mode: packets pass in the NIC" moves_in_hardware 50000 through_tunnel 50
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+	for ns in "$client" "$server"; do on "$ns" ip link del gre_test; done
+done
 
 # Hardware's packets are added to conntrack's counters, at the latest when the flow ends.
 flowtable_ruleset | load_ruleset

@@ -32,8 +32,18 @@ on "$world" ip route add 198.51.100.128/25 via 192.0.2.3
 on "$world" ip route add 203.0.113.0/24 via inet6 2001:db8:1::2 dev oracle1
 on "$world" ip route add 2001:db8:a::/64 via 2001:db8:2::2
 on "$world" ip route add 2001:db8:b::/64 via 2001:db8:2::3
+# Behind lightweight tunnels, of either family.
+on "$world" ip route add 203.0.114.0/25 encap ip id 42 src 192.0.2.1 dst 192.0.2.9 tos 4 ttl 9 key \
+	via 192.0.2.66 dev oracle1
+on "$world" ip route add 203.0.114.128/25 encap ip6 id 43 dst 2001:db8:ff::9 hoplimit 7 \
+	via 192.0.2.66 dev oracle1
+on "$world" ip route add 2001:db8:c::/64 encap ip id 44 dst 192.0.2.9 ttl 9 \
+	via 2001:db8:1::2 dev oracle1
+on "$world" ip route add 2001:db8:d::/64 encap ip6 id 45 src 2001:db8:ff::1 dst 2001:db8:ff::9 \
+	via 2001:db8:1::2 dev oracle1
 hops=192.0.2.2,192.0.2.3,192.0.2.66,198.51.100.1,198.51.100.200,203.0.113.1
 hops+=,2001:db8::2,2001:db8::3,2001:db8:1::2,2001:db8:a::1,2001:db8:b::1
+hops+=,203.0.114.1,203.0.114.129,2001:db8:c::1,2001:db8:d::1
 
 log() { dmesg | grep -o 'oracle: .*' | cut -d ' ' -f 2-; }
 compare() {
@@ -47,8 +57,12 @@ compared=$(log | sed -n 's/ flows compared in both directions, seed.*//p')
 log | sed 's/^/# /'
 if [ -z "${ORACLE_FLOWS:-}" ]; then
 	check "at least a million flows were compared" [ "${compared:-0}" -ge 1000000 ]
-	for kind in "IP tunnel" "lightweight tunnel" "other protocol" "802.1ad at ingress" \
-		"802.1ad at egress" "header within PPPoE at ingress" "GRE with NAT"; do
+	for some in "through lightweight tunnels" "equal but for tags of 802.1ad put right" "refused in the dialect of tc alone"; do
+		check "some are $some" grep -qE "^[1-9][0-9]* (rules )?$some\$" <(log)
+	done
+	for kind in "IP tunnel" "lightweight tunnel but of IP" "lightweight tunnel with options" \
+		"IPsec" "other protocol" "802.1ad at ingress" \
+		"header within PPPoE at ingress" "GRE with NAT"; do
 		check "of which some differ on purpose: $kind" grep -q " differ on purpose: $kind\$" <(log)
 	done
 fi

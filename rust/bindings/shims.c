@@ -4,6 +4,7 @@
 #include <linux/module.h>
 #include <net/dst.h>
 #include <net/ip_tunnels.h>
+#include <net/lwtunnel.h>
 #include <net/neighbour.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/netfilter/nf_conntrack_acct.h>
@@ -258,12 +259,66 @@ static const struct dst_entry *tuple_dst(const struct flow_offload_tuple *tuple)
 	       tuple->dst_cache : NULL;
 }
 
-bool shim_flow_has_lwtunnel(const struct flow_offload *flow,
-			    enum flow_offload_tuple_dir dir)
+/* The lightweight tunnel of the route in @dir, if there is one. */
+bool shim_flow_lwtunnel(const struct flow_offload *flow,
+			enum flow_offload_tuple_dir dir,
+			struct shim_lwtunnel *to)
 {
 	const struct dst_entry *dst = tuple_dst(&flow->tuplehash[dir].tuple);
+	const struct ip_tunnel_info *info;
 
-	return dst && dst->lwtstate;
+	if (!dst || !dst->lwtstate)
+		return false;
+
+	*to = (struct shim_lwtunnel) { .type = dst->lwtstate->type };
+	/* As skb_tunnel_info() does: nothing else has such information. */
+	if (to->type != LWTUNNEL_ENCAP_IP && to->type != LWTUNNEL_ENCAP_IP6)
+		return true;
+
+	info = lwt_tun_info(dst->lwtstate);
+	if (!(info->mode & IP_TUNNEL_INFO_TX))
+		return true;
+
+	to->transmits = true;
+	to->is_ipv6 = ip_tunnel_info_af(info) == AF_INET6;
+	to->options_len = info->options_len;
+	to->tos = info->key.tos;
+	to->ttl = info->key.ttl;
+	to->id = be64_to_cpu(info->key.tun_id);
+	bitmap_to_arr64(&to->flags, info->key.tun_flags, __IP_TUNNEL_FLAG_NUM);
+	if (to->is_ipv6) {
+		to->src = info->key.u.ipv6.src;
+		to->dst = info->key.u.ipv6.dst;
+	} else {
+		to->src.s6_addr32[0] = info->key.u.ipv4.src;
+		to->dst.s6_addr32[0] = info->key.u.ipv4.dst;
+	}
+	return true;
+}
+
+/* What drivers are given, to be freed with kfree(), or NULL. */
+struct ip_tunnel_info *shim_tunnel_info_alloc(const struct shim_lwtunnel *from)
+{
+	struct ip_tunnel_info *info = kzalloc_obj(*info);
+
+	BUILD_BUG_ON(__IP_TUNNEL_FLAG_NUM > 64);
+	if (!info)
+		return NULL;
+
+	info->mode = IP_TUNNEL_INFO_TX;
+	info->key.tos = from->tos;
+	info->key.ttl = from->ttl;
+	info->key.tun_id = cpu_to_be64(from->id);
+	bitmap_from_arr64(info->key.tun_flags, &from->flags, __IP_TUNNEL_FLAG_NUM);
+	if (from->is_ipv6) {
+		info->mode |= IP_TUNNEL_INFO_IPV6;
+		info->key.u.ipv6.src = from->src;
+		info->key.u.ipv6.dst = from->dst;
+	} else {
+		info->key.u.ipv4.src = from->src.s6_addr32[0];
+		info->key.u.ipv4.dst = from->dst.s6_addr32[0];
+	}
+	return info;
 }
 
 /* The MAC address that the neighbour table has for the receiver in @dir. */

@@ -47,10 +47,27 @@ void shim_flowtable_unlock(struct nf_flowtable *ft);
 void shim_flowtable_lock_shared(struct nf_flowtable *ft);
 void shim_flowtable_unlock_shared(struct nf_flowtable *ft);
 
+/* What a route's lightweight tunnel is, and if it is one of IP, what it puts on. */
+struct shim_lwtunnel {
+	u16 type;			/* enum lwtunnel_encap_types */
+	bool transmits;			/* the rest is set only if so */
+	bool is_ipv6;
+	u8 options_len;
+	u8 tos;
+	u8 ttl;
+	u64 id;
+	u64 flags;			/* IP_TUNNEL_*_BIT */
+	struct in6_addr src;		/* IPv4: the first word */
+	struct in6_addr dst;
+};
+
+struct ip_tunnel_info *shim_tunnel_info_alloc(const struct shim_lwtunnel *from);
+
 /* flow_offload and its conntrack entry */
 unsigned long shim_flow_timeout(const struct flow_offload *flow);
-bool shim_flow_has_lwtunnel(const struct flow_offload *flow,
-			    enum flow_offload_tuple_dir dir);
+bool shim_flow_lwtunnel(const struct flow_offload *flow,
+			enum flow_offload_tuple_dir dir,
+			struct shim_lwtunnel *to);
 bool shim_flow_neighbour(const struct flow_offload *flow,
 			 enum flow_offload_tuple_dir dir, u8 addr[ETH_ALEN]);
 void shim_ct_get(struct nf_conn *ct);

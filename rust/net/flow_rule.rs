@@ -26,6 +26,8 @@ use kernel::{
 
 /// `ETH_P_8021Q`: a customer's VLAN tag.
 pub(crate) const ETH_P_8021Q: u16 = bindings::ETH_P_8021Q as u16;
+/// `ETH_P_8021AD`: a provider's VLAN tag.
+pub(crate) const ETH_P_8021AD: u16 = bindings::ETH_P_8021AD as u16;
 /// `ETH_P_PPP_SES`: a packet of a PPPoE session.
 pub(crate) const ETH_P_PPP_SES: u16 = bindings::ETH_P_PPP_SES as u16;
 /// `ETH_P_IP`
@@ -64,6 +66,52 @@ pub(crate) struct Vlan {
     pub(crate) id: u16,
 }
 
+/// What a lightweight IP tunnel puts around packets: the parts of `struct ip_tunnel_info` that a
+/// route can set, but for options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    /// The key or virtual network.
+    pub(crate) id: u64,
+    /// The tunnel's ends: this host's, which may be left to the tunnel, and the other one's.
+    pub(crate) addresses: Addresses,
+    pub(crate) tos: u8,
+    pub(crate) ttl: u8,
+    /// Bits `IP_TUNNEL_*_BIT`.
+    pub(crate) flags: u64,
+}
+
+impl Tunnel {
+    fn to_raw(self) -> bindings::shim_lwtunnel {
+        let mut raw: bindings::shim_lwtunnel = pin_init::zeroed();
+
+        raw.id = self.id;
+        raw.tos = self.tos;
+        raw.ttl = self.ttl;
+        raw.flags = self.flags;
+        match self.addresses {
+            Addresses::V4 { src, dst } => {
+                raw.src.in6_u.u6_addr32 = [u32::from_ne_bytes(src), 0, 0, 0];
+                raw.dst.in6_u.u6_addr32 = [u32::from_ne_bytes(dst), 0, 0, 0];
+            }
+            Addresses::V6 { src, dst } => {
+                raw.is_ipv6 = true;
+                raw.src.in6_u.u6_addr8 = src;
+                raw.dst.in6_u.u6_addr8 = dst;
+            }
+        }
+        raw
+    }
+}
+
+/// The outer header of a packet that comes in through a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outer {
+    /// The key or virtual network.
+    pub(crate) key: u32,
+    /// An address that is not specified, all zero, may be any.
+    pub(crate) addresses: Addresses,
+}
+
 /// What a packet has to be for a rule to hit. Every value is matched exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Match {
@@ -75,6 +123,8 @@ pub(crate) struct Match {
     pub(crate) cvlan: Option<Vlan>,
     /// The PPPoE session that the packet belongs to; none means plain IP.
     pub(crate) pppoe: Option<u16>,
+    /// The tunnel that the packet comes through, which is taken off.
+    pub(crate) outer: Option<Outer>,
     pub(crate) addresses: Addresses,
     pub(crate) l4proto: u8,
     pub(crate) ports: Option<Ports>,
@@ -95,6 +145,10 @@ pub(crate) enum Header {
 /// One step of what is done with a packet, `struct flow_action_entry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Takes off the tunnel that is matched.
+    TunnelDecap,
+    /// Puts on [`Rule::tunnel`].
+    TunnelEncap,
     /// Rewrites the 32-bit word at `offset` of a header: the bits of `keep` stay. Both words are
     /// as in memory, that is in the packet's byte order.
     Mangle {
@@ -135,8 +189,8 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
-    /// `NF_FLOW_RULE_ACTION_MAX`. IPv6 with both kinds of NAT, two tags taken off and two put on
-    /// needs 4 + 2 + 2 + 5 + 5 + 1 + 1 = 20.
+    /// `NF_FLOW_RULE_ACTION_MAX`. IPv6 with both kinds of NAT, a tunnel and two tags taken off and
+    /// as many put on needs 2 + 4 + 2 + 2 + 5 + 5 + 1 + 1 = 22.
     pub(crate) const MAX: usize = 24;
 
     pub(crate) const fn new() -> Self {
@@ -166,6 +220,8 @@ pub(crate) struct Full;
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
     pub(crate) matches: Match,
+    /// Goes with [`Action::TunnelEncap`].
+    pub(crate) tunnel: Option<Tunnel>,
     pub(crate) actions: Actions,
 }
 
@@ -195,6 +251,10 @@ struct Key {
     ipv6: bindings::flow_dissector_key_ipv6_addrs,
     ports: bindings::flow_dissector_key_ports,
     tcp: bindings::flow_dissector_key_tcp,
+    enc_control: bindings::flow_dissector_key_control,
+    enc_key: bindings::flow_dissector_key_keyid,
+    enc_ipv4: bindings::flow_dissector_key_ipv4_addrs,
+    enc_ipv6: bindings::flow_dissector_key_ipv6_addrs,
 }
 
 // SAFETY: All members are plain integers, arrays and unions of these.
@@ -231,6 +291,49 @@ impl MatchStorage {
         }
         key.vlan_tpid = vlan.proto.to_be();
         mask.vlan_tpid = u16::MAX;
+    }
+
+    fn write_outer(&mut self, outer: &Outer) {
+        self.uses(
+            bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_ENC_KEYID,
+            offset_of!(Key, enc_key),
+        );
+        self.key.enc_key.keyid = outer.key.to_be();
+        self.mask.enc_key.keyid = u32::MAX;
+
+        let addr_type = match outer.addresses {
+            Addresses::V4 { src, dst } => {
+                self.uses(
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_ENC_IPV4_ADDRS,
+                    offset_of!(Key, enc_ipv4),
+                );
+                self.key.enc_ipv4.src = u32::from_ne_bytes(src);
+                self.key.enc_ipv4.dst = u32::from_ne_bytes(dst);
+                self.mask.enc_ipv4.src = if src == [0; 4] { 0 } else { u32::MAX };
+                self.mask.enc_ipv4.dst = if dst == [0; 4] { 0 } else { u32::MAX };
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV4_ADDRS
+            }
+            Addresses::V6 { src, dst } => {
+                let mask = |addr| if addr == [0; 16] { [0; 16] } else { [0xff; 16] };
+
+                self.uses(
+                    bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_ENC_IPV6_ADDRS,
+                    offset_of!(Key, enc_ipv6),
+                );
+                self.key.enc_ipv6.src.in6_u.u6_addr8 = src;
+                self.key.enc_ipv6.dst.in6_u.u6_addr8 = dst;
+                self.mask.enc_ipv6.src.in6_u.u6_addr8 = mask(src);
+                self.mask.enc_ipv6.dst.in6_u.u6_addr8 = mask(dst);
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_IPV6_ADDRS
+            }
+        };
+
+        self.uses(
+            bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_ENC_CONTROL,
+            offset_of!(Key, enc_control),
+        );
+        self.key.enc_control.addr_type = addr_type as u16;
+        self.mask.enc_control.addr_type = u16::MAX;
     }
 
     fn write(&mut self, matches: &Match) {
@@ -318,6 +421,10 @@ impl MatchStorage {
             self.mask.pppoe.type_ = u16::MAX;
         }
 
+        if let Some(outer) = &matches.outer {
+            self.write_outer(outer);
+        }
+
         if let Some(ports) = matches.ports {
             self.uses(
                 bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_PORTS,
@@ -348,8 +455,11 @@ impl MatchStorage {
 /// - `rule` comes from `flow_rule_alloc` and is owned by this value; its match points into
 ///   `storage`, and its entries are initialised up to `num_entries`.
 /// - The device of a redirect is the one that `_egress` holds a reference to.
+/// - `tunnel` is NULL or a `struct ip_tunnel_info` that is owned by this value; the entry that puts
+///   on a tunnel points to it. (C points into the route. Drivers that keep it make a copy.)
 pub(crate) struct FlowRule {
     rule: NonNull<bindings::flow_rule>,
+    tunnel: *mut bindings::ip_tunnel_info,
     _egress: ARef<NetDevice>,
     _storage: KBox<MatchStorage>,
 }
@@ -364,11 +474,24 @@ impl FlowRule {
         let mut storage = KBox::init(pin_init::init_zeroed::<MatchStorage>(), GFP_KERNEL)?;
         storage.write(&rule.matches);
 
+        let tunnel = match rule.tunnel {
+            // SAFETY: A plain allocation, of a copy of what it is given.
+            Some(tunnel) => unsafe { bindings::shim_tunnel_info_alloc(&tunnel.to_raw()) },
+            None => core::ptr::null_mut(),
+        };
+        if rule.tunnel.is_some() && tunnel.is_null() {
+            return Err(ENOMEM);
+        }
+
         let actions = rule.actions.as_slice();
         // SAFETY: A plain allocation; it sets `hw_stats` of all entries to "don't care" and the
         // rest to zero.
         let ptr = unsafe { bindings::flow_rule_alloc(actions.len() as u32) };
-        let ptr = NonNull::new(ptr).ok_or(ENOMEM)?;
+        let Some(ptr) = NonNull::new(ptr) else {
+            // SAFETY: Allocated with kmalloc above, or NULL.
+            unsafe { bindings::kfree(tunnel.cast()) };
+            return Err(ENOMEM);
+        };
 
         // SAFETY: The allocation has room for `actions.len()` entries behind the structure, and
         // nobody else knows it yet. `storage` is on the heap, so that the pointers to it stay true.
@@ -382,13 +505,14 @@ impl FlowRule {
 
             let entries = (*ptr.as_ptr()).action.entries.as_mut_ptr();
             for (i, action) in actions.iter().enumerate() {
-                write_action(&mut *entries.add(i), action, &egress);
+                write_action(&mut *entries.add(i), action, &egress, tunnel);
             }
         }
 
         // INVARIANT: Just set up so.
         Ok(Self {
             rule: ptr,
+            tunnel,
             _egress: egress,
             _storage: storage,
         })
@@ -401,8 +525,11 @@ impl FlowRule {
 
 impl Drop for FlowRule {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; `flow_rule_alloc` allocates with kmalloc.
-        unsafe { bindings::kfree(self.rule.as_ptr().cast()) }
+        // SAFETY: By the type invariants; both are allocated with kmalloc, and kfree takes NULL.
+        unsafe {
+            bindings::kfree(self.rule.as_ptr().cast());
+            bindings::kfree(self.tunnel.cast());
+        }
     }
 }
 
@@ -416,10 +543,20 @@ fn htype(header: Header) -> bindings::flow_action_mangle_base {
     }
 }
 
-fn write_action(entry: &mut bindings::flow_action_entry, action: &Action, egress: &NetDevice) {
+fn write_action(
+    entry: &mut bindings::flow_action_entry,
+    action: &Action,
+    egress: &NetDevice,
+    tunnel: *mut bindings::ip_tunnel_info,
+) {
     let args = &mut entry.__bindgen_anon_1;
 
     entry.id = match *action {
+        Action::TunnelDecap => bindings::flow_action_id_FLOW_ACTION_TUNNEL_DECAP,
+        Action::TunnelEncap => {
+            args.tunnel = tunnel;
+            bindings::flow_action_id_FLOW_ACTION_TUNNEL_ENCAP
+        }
         Action::Mangle {
             header,
             offset,

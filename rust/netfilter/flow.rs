@@ -11,7 +11,7 @@ use crate::{
     bindings,
     net::{
         device::{MacAddress, ETH_ALEN},
-        flow_rule::{Addresses, Ports, IPPROTO_TCP, IPPROTO_UDP},
+        flow_rule::{Addresses, Ports, Tunnel, IPPROTO_TCP, IPPROTO_UDP},
         namespace::Net, //
     },
     netfilter::conntrack::Conntrack,
@@ -87,10 +87,19 @@ pub(crate) enum Path {
     Unresolved,
     /// Through IPsec, `FLOW_OFFLOAD_XMIT_XFRM`.
     Ipsec,
-    /// Through a tunnel by lightweight encapsulation, of either direction.
-    LightweightTunnel,
     /// By another way (`enum flow_offload_xmit_type`).
     Other,
+}
+
+/// What the route of packets puts around them, `struct lwtunnel_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lightweight {
+    /// An IP tunnel.
+    Ip(Tunnel),
+    /// An IP tunnel with options (VXLAN's group policy, GENEVE's, ERSPAN's).
+    Options,
+    /// Anything else, `enum lwtunnel_encap_types`.
+    Other(u16),
 }
 
 /// One direction of a flow, `struct flow_offload_tuple`: its packets as they come in, and where
@@ -108,6 +117,8 @@ pub(crate) struct Tuple {
     /// Within an IP tunnel, which the flowtable terminates (`tun_num`).
     pub(crate) tunnel: bool,
     pub(crate) path: Path,
+    /// What is put around the packets when they leave.
+    pub(crate) lightweight: Option<Lightweight>,
 }
 
 /// `NF_FLOW_TABLE_ENCAP_MAX`
@@ -290,18 +301,50 @@ impl FlowOffload {
             encaps,
             tunnel: tuple.tun_num() != 0,
             path: self.path(dir, net),
+            lightweight: self.lightweight(dir),
         })
+    }
+
+    fn lightweight(&self, dir: Direction) -> Option<Lightweight> {
+        let mut raw: bindings::shim_lwtunnel = pin_init::zeroed();
+        // SAFETY: The entry is valid, and holds a reference to its route, which to its tunnel.
+        let found =
+            unsafe { bindings::shim_flow_lwtunnel(self.0.get(), dir.as_raw(), &raw mut raw) };
+
+        if !found {
+            return None;
+        }
+        if !raw.transmits {
+            return Some(Lightweight::Other(raw.type_));
+        }
+        if raw.options_len > 0 {
+            return Some(Lightweight::Options);
+        }
+        // SAFETY: All variants of the union are valid for all bit patterns.
+        let addresses = unsafe {
+            if raw.is_ipv6 {
+                Addresses::V6 {
+                    src: raw.src.in6_u.u6_addr8,
+                    dst: raw.dst.in6_u.u6_addr8,
+                }
+            } else {
+                Addresses::V4 {
+                    src: raw.src.in6_u.u6_addr32[0].to_ne_bytes(),
+                    dst: raw.dst.in6_u.u6_addr32[0].to_ne_bytes(),
+                }
+            }
+        };
+        Some(Lightweight::Ip(Tunnel {
+            id: raw.id,
+            addresses,
+            tos: raw.tos,
+            ttl: raw.ttl,
+            flags: raw.flags,
+        }))
     }
 
     fn path(&self, dir: Direction, net: &Net) -> Path {
         let tuple = self.raw_tuple(dir);
-
-        for dir in Direction::BOTH {
-            // SAFETY: The entry is valid.
-            if unsafe { bindings::shim_flow_has_lwtunnel(self.0.get(), dir.as_raw()) } {
-                return Path::LightweightTunnel;
-            }
-        }
 
         match u32::from(tuple.xmit_type()) {
             bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT => {

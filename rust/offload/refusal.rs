@@ -29,6 +29,8 @@ pub(super) enum Cause {
     NotBound(u32),
     /// The host would not send its packets the way that it was made with.
     Elsewhere,
+    /// The same for a route with a tunnel: these are not followed.
+    RouteTunnel,
     /// The rule could not be prepared: no memory, or the way out is gone.
     Prepare(Error),
     /// The driver refused the rule.
@@ -46,9 +48,11 @@ impl Refusal {
     /// What C is told, which throws it away.
     pub(super) fn errno(&self) -> Error {
         match self.cause {
-            Cause::NotIp | Cause::Unsupported(_) | Cause::NotBound(_) | Cause::Elsewhere => {
-                eopnotsupp()
-            }
+            Cause::NotIp
+            | Cause::Unsupported(_)
+            | Cause::NotBound(_)
+            | Cause::Elsewhere
+            | Cause::RouteTunnel => eopnotsupp(),
             Cause::Prepare(errno) => errno,
             Cause::Driver(error) => error.errno,
         }
@@ -69,8 +73,23 @@ impl fmt::Display for Words<'_> {
                 Unsupported::Encapsulation(proto) => {
                     write!(f, "encapsulation {proto:#06x} cannot be offloaded")
                 }
+                Unsupported::Unmatched(proto) => {
+                    write!(
+                        f,
+                        "the driver would not look at the tag {proto:#06x} of what comes in"
+                    )
+                }
+                Unsupported::Exchange => {
+                    f.write_str("tags are replaced by others of another kind or number")
+                }
                 Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
-                Unsupported::LightweightTunnel => f.write_str("a lightweight tunnel ends here"),
+                Unsupported::Lightweight(kind) => {
+                    write!(
+                        f,
+                        "the route's encapsulation of type {kind} cannot be offloaded"
+                    )
+                }
+                Unsupported::TunnelOptions => f.write_str("the route's tunnel has options"),
                 Unsupported::Ipsec => f.write_str("IPsec applies"),
                 Unsupported::Unresolved => f.write_str("the next hop is not resolved"),
                 Unsupported::Path => f.write_str("the way out is not Ethernet"),
@@ -83,6 +102,9 @@ impl fmt::Display for Words<'_> {
                 }
                 None => write!(f, "device {ifindex} is gone"),
             },
+            Cause::RouteTunnel => {
+                f.write_str("changes of a route with a tunnel could not be followed")
+            }
             Cause::Elsewhere => f.write_str(
                 "the route that it was made with is not found again; if that depends on the \
                  packet's mark, keep the mark in conntrack (ct mark set meta mark)",

@@ -15,7 +15,7 @@ use crate::{
         devices::{Device, Devices},
         record::{Installed, Record, State},
         refusal::Cause,
-        translate::{translate, Dialect}, //
+        translate::{probe, translate, Dialect}, //
     },
 };
 use kernel::{
@@ -81,14 +81,21 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Whether a direction can be expressed as a rule, for a driver that is there.
+    /// Whether a direction can be expressed as a rule for a driver that is there, in one of the
+    /// dialects that the driver may speak.
     pub(super) fn check(&self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
         let device = self.device(flow, dir)?;
+        let mut result = Ok(());
 
         for &dialect in device.dialects() {
-            translate(flow, dir, dialect).map_err(Cause::Unsupported)?;
+            result = translate(flow, dir, dialect)
+                .map(drop)
+                .map_err(Cause::Unsupported);
+            if result.is_ok() {
+                break;
+            }
         }
-        Ok(())
+        result
     }
 
     fn device(&self, flow: &Flow, dir: Direction) -> Result<&'a Device, Cause> {
@@ -111,10 +118,39 @@ impl<'a> Rules<'a> {
                 // Maybe it is the dialect that the driver does not understand.
                 Err(Cause::Driver(error))
                     if error.is_not_supported() && dialects.peek().is_some() => {}
+                // The next dialect is the right one only if the driver does not speak this one.
+                Err(Cause::Unsupported(why)) if dialects.peek().is_some() => {
+                    if self.speaks(device, flow, dir, dialect)? {
+                        return Err(Cause::Unsupported(why));
+                    }
+                }
                 Err(cause) => return Err(cause),
             }
         }
         Ok(())
+    }
+
+    /// Asks the driver whether it takes a rule in this dialect, by one that no packet hits.
+    fn speaks(
+        &self,
+        device: &Device,
+        flow: &Flow,
+        dir: Direction,
+        dialect: Dialect,
+    ) -> Result<bool, Cause> {
+        let rule = probe(flow, dir, dialect).map_err(Cause::Unsupported)?;
+        let rule = FlowRule::new(&rule, self.table.net()).map_err(Cause::Prepare)?;
+        let name = self.record.rule_name(dir, self.table.priority());
+
+        match device.driver().replace(name, &rule) {
+            Ok(()) => {
+                device.remove(name);
+                device.learn(dialect);
+                Ok(true)
+            }
+            Err(error) if error.is_not_supported() => Ok(false),
+            Err(error) => Err(Cause::Driver(error)),
+        }
     }
 
     fn install_as(

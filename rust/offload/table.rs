@@ -209,10 +209,14 @@ impl Table {
             }
         }
         if !watched {
-            return Err(Refusal {
-                dir: Direction::Original,
-                cause: Cause::Elsewhere,
-            });
+            let dir = Direction::Original;
+            let tunnel = flow.tuples.iter().any(|tuple| tuple.lightweight.is_some());
+            let cause = if tunnel {
+                Cause::RouteTunnel
+            } else {
+                Cause::Elsewhere
+            };
+            return Err(Refusal { dir, cause });
         }
         for &dir in directions {
             if rules.state.rule(dir).is_some() {

@@ -3,7 +3,7 @@
 //! From a flow to the rule of one of its directions. Pure: no kernel behind it.
 //!
 //! The order of the actions is the one of `nf_flow_rule_route_ipv4()` and `_ipv6()`, which drivers
-//! are used to: addresses of the frame, tags off, tags on, source and destination translation,
+//! are used to: tunnel off, tunnel on, addresses of the frame, tags off, tags on, source and destination translation,
 //! checksums, way out. The TTL, which C leaves out, comes before the checksums. Where drivers
 //! differ in what they understand, see [`Dialect`].
 
@@ -17,12 +17,15 @@ use crate::{
             Full,
             Header,
             Match,
+            Outer,
             Ports,
             Rule,
+            Tunnel,
             Vlan,
             CSUM_IPV4,
             CSUM_TCP,
             CSUM_UDP,
+            ETH_P_8021AD,
             ETH_P_8021Q,
             ETH_P_PPP_SES,
             IPPROTO_GRE,
@@ -30,7 +33,7 @@ use crate::{
             IPPROTO_UDP, //
         },
     },
-    netfilter::flow::{Direction, Encap, Flow, Path, Tuple},
+    netfilter::flow::{Direction, Encap, Flow, Lightweight, Path, Tuple, ENCAP_MAX},
 };
 
 /// Why no rule can express a direction of a flow.
@@ -42,10 +45,16 @@ pub(super) enum Unsupported {
     Translation,
     /// A tag or header for which there is no key or action.
     Encapsulation(u16),
+    /// A tag of what comes in that the driver would not look at.
+    Unmatched(u16),
+    /// Tags in the place of others, of another kind or number.
+    Exchange,
     /// Terminated IP tunnel.
     Tunnel,
-    /// Lightweight tunnel.
-    LightweightTunnel,
+    /// Lightweight encapsulation that is not an IP tunnel, `enum lwtunnel_encap_types`.
+    Lightweight(u16),
+    /// A lightweight IP tunnel with options.
+    TunnelOptions,
     /// IPsec.
     Ipsec,
     /// The next hop has no address at present.
@@ -85,6 +94,8 @@ pub(super) fn translate(
     if this.tunnel || other.tunnel {
         return Err(Unsupported::Tunnel);
     }
+    let tunnel = tunnel(this)?;
+    let other_tunnel = self::tunnel(other)?;
     let (egress, source, dest) = match this.path {
         Path::Ethernet {
             ifindex,
@@ -93,13 +104,25 @@ pub(super) fn translate(
         } => (ifindex, source, dest),
         Path::Unresolved => return Err(Unsupported::Unresolved),
         Path::Ipsec => return Err(Unsupported::Ipsec),
-        Path::LightweightTunnel => return Err(Unsupported::LightweightTunnel),
         Path::Other => return Err(Unsupported::Path),
     };
+    // What comes in has gone through what packets of the other direction are put into.
+    if other_tunnel.is_some() && other.path == Path::Ipsec {
+        return Err(Unsupported::Ipsec);
+    }
 
-    let matches = matches(this)?;
+    let matches = matches(this, other_tunnel, dialect)?;
+    if dialect == Dialect::Tc && !is_exchangeable(&matches, other) {
+        return Err(Unsupported::Exchange);
+    }
     let mut actions = Actions::new();
 
+    if other_tunnel.is_some() {
+        actions.push(Action::TunnelDecap)?;
+    }
+    if tunnel.is_some() {
+        actions.push(Action::TunnelEncap)?;
+    }
     ethernet(&mut actions, source, dest)?;
     for _ in [matches.vlan, matches.cvlan].iter().flatten() {
         actions.push(Action::VlanPop)?;
@@ -142,7 +165,40 @@ pub(super) fn translate(
     }
     actions.push(Action::Redirect { ifindex: egress })?;
 
-    Ok(Rule { matches, actions })
+    Ok(Rule {
+        matches,
+        tunnel,
+        actions,
+    })
+}
+
+/// The tunnel that packets of `tuple` are put into.
+fn tunnel(tuple: &Tuple) -> Result<Option<Tunnel>, Unsupported> {
+    match tuple.lightweight {
+        None => Ok(None),
+        Some(Lightweight::Ip(tunnel)) => Ok(Some(tunnel)),
+        Some(Lightweight::Options) => Err(Unsupported::TunnelOptions),
+        Some(Lightweight::Other(kind)) => Err(Unsupported::Lightweight(kind)),
+    }
+}
+
+/// A rule for packets like those of `flow`, but without tags and from nobody, so that none hits it.
+///
+/// Whether the driver takes it shows if it speaks the dialect, when `flow` itself cannot be said in
+/// it.
+pub(super) fn probe(flow: &Flow, dir: Direction, dialect: Dialect) -> Result<Rule, Unsupported> {
+    let mut flow = *flow;
+    for tuple in &mut flow.tuples {
+        tuple.encaps = [None; ENCAP_MAX];
+        tuple.lightweight = None;
+    }
+
+    let mut rule = translate(&flow, dir, dialect)?;
+    match &mut rule.matches.addresses {
+        Addresses::V4 { src, .. } => *src = [0; 4],
+        Addresses::V6 { src, .. } => *src = [0; 16],
+    }
+    Ok(rule)
 }
 
 /// The headers that the device sees between Ethernet and IP, from the outermost inwards.
@@ -154,9 +210,23 @@ fn carried(tuple: &Tuple) -> impl DoubleEndedIterator<Item = &Encap> {
         .filter(|encap| !encap.by_switch)
 }
 
+/// Whether the tags of `other` can be put on in the place of those that are taken off.
+///
+/// mlx5 makes one rewrite of taking a tag off and putting one on, which leaves the kind of the tag
+/// as it was. Where there are two tags on one of the sides, the second one gets lost.
+fn is_exchangeable(matches: &Match, other: &Tuple) -> bool {
+    let mut on = carried(other).filter(|encap| encap.proto != ETH_P_PPP_SES);
+
+    match (matches.vlan, matches.cvlan, on.next(), on.next()) {
+        (None, ..) | (_, _, None, _) => true,
+        (Some(off), None, Some(on), None) => off.proto == on.proto,
+        _ => false,
+    }
+}
+
 fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
     let action = match encap.proto {
-        ETH_P_8021Q => Action::VlanPush(Vlan {
+        ETH_P_8021Q | ETH_P_8021AD => Action::VlanPush(Vlan {
             proto: encap.proto,
             id: encap.id,
         }),
@@ -166,7 +236,7 @@ fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
     Ok(actions.push(action)?)
 }
 
-fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
+fn matches(tuple: &Tuple, through: Option<Tunnel>, dialect: Dialect) -> Result<Match, Unsupported> {
     let has_ports = match tuple.l4proto {
         IPPROTO_TCP | IPPROTO_UDP => true,
         IPPROTO_GRE => false,
@@ -177,6 +247,14 @@ fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
         vlan: None,
         cvlan: None,
         pppoe: None,
+        outer: through.map(|tunnel| Outer {
+            // Where this host's packets have their destination, and the other way round.
+            addresses: match tunnel.addresses {
+                Addresses::V4 { src, dst } => Addresses::V4 { src: dst, dst: src },
+                Addresses::V6 { src, dst } => Addresses::V6 { src: dst, dst: src },
+            },
+            key: tunnel.id as u32,
+        }),
         addresses: tuple.addresses,
         l4proto: tuple.l4proto,
         ports: has_ports.then_some(tuple.ports),
@@ -185,7 +263,12 @@ fn matches(tuple: &Tuple) -> Result<Match, Unsupported> {
 
     for encap in carried(tuple) {
         match (encap.proto, matches.pppoe) {
-            (ETH_P_8021Q, None) => {
+            // These take any match of a tag and look up addresses and ports only, which the
+            // hardware finds behind 802.1Q and PPPoE; nothing says that it does behind 802.1ad.
+            (ETH_P_8021AD, None) if dialect == Dialect::Router => {
+                return Err(Unsupported::Unmatched(encap.proto));
+            }
+            (ETH_P_8021Q | ETH_P_8021AD, None) => {
                 let tag = if matches.vlan.is_none() {
                     &mut matches.vlan
                 } else {
@@ -324,6 +407,7 @@ mod tests {
                 source: WAN_MAC,
                 dest: SERVER_MAC,
             },
+            lightweight: None,
         }
     }
 
@@ -375,12 +459,16 @@ mod tests {
         }
     }
 
-    fn vlan(id: u16) -> Option<Encap> {
+    fn tag(proto: u16, id: u16) -> Option<Encap> {
         Some(Encap {
-            proto: ETH_P_8021Q,
+            proto,
             id,
             by_switch: false,
         })
+    }
+
+    fn vlan(id: u16) -> Option<Encap> {
+        tag(ETH_P_8021Q, id)
     }
 
     /// What the mangles of `rule` write into `header`: bytes, and which of them.
@@ -616,6 +704,102 @@ mod tests {
     }
 
     #[test]
+    fn a_service_tag_is_matched_and_taken_off_or_put_on() {
+        let mut flow = routed(IPPROTO_TCP);
+        flow.tuples[1].encaps = [tag(ETH_P_8021AD, 100), vlan(7)];
+        let service = Vlan {
+            proto: ETH_P_8021AD,
+            id: 100,
+        };
+        let customer = Vlan {
+            proto: ETH_P_8021Q,
+            id: 7,
+        };
+
+        for (dialect, first, second) in [
+            (Dialect::Router, service, customer),
+            (Dialect::Tc, customer, service),
+        ] {
+            let Ok(rule) = translate(&flow, Direction::Original, dialect) else {
+                return assert!(false);
+            };
+            assert_eq!(rule.matches.vlan, None);
+            assert_eq!(
+                rule.actions.as_slice()[4..6],
+                [Action::VlanPush(first), Action::VlanPush(second)]
+            );
+        }
+
+        let Ok(rule) = translate(&flow, Direction::Reply, Dialect::Tc) else {
+            return assert!(false);
+        };
+        assert_eq!(rule.matches.vlan, Some(service));
+        assert_eq!(rule.matches.cvlan, Some(customer));
+        assert_eq!(
+            rule.actions.as_slice()[4..6],
+            [Action::VlanPop, Action::VlanPop]
+        );
+    }
+
+    #[test]
+    fn tc_drivers_replace_one_tag_by_one_of_its_kind() {
+        let none = [None; 2];
+        let one = [vlan(5), None];
+        let two = [vlan(5), vlan(6)];
+        let service = [tag(ETH_P_8021AD, 5), None];
+        let session = [vlan(5), tag(ETH_P_PPP_SES, 6)];
+
+        for (off, on, possible) in [
+            (two, none, true),
+            (none, two, true),
+            (one, one, true),
+            (one, session, true),
+            (service, service, true),
+            (one, service, false),
+            (service, one, false),
+            (one, two, false),
+            (two, one, false),
+            (two, two, false),
+        ] {
+            let mut flow = routed(IPPROTO_UDP);
+            flow.tuples[0].encaps = off;
+            flow.tuples[1].encaps = on;
+            assert_eq!(
+                translate(&flow, Direction::Original, Dialect::Tc).err(),
+                (!possible).then_some(Unsupported::Exchange)
+            );
+            if off != service {
+                assert!(translate(&flow, Direction::Original, Dialect::Router).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_is_for_no_packet_and_has_no_tags() {
+        let mut flow = masqueraded(IPPROTO_TCP);
+        flow.tuples[0].encaps[0] = vlan(5);
+        flow.tuples[1].encaps = [vlan(6), vlan(7)];
+
+        let (Err(Unsupported::Exchange), Ok(rule)) = (
+            translate(&flow, Direction::Original, Dialect::Tc),
+            probe(&flow, Direction::Original, Dialect::Tc),
+        ) else {
+            return assert!(false);
+        };
+        assert_eq!(rule.matches.addresses, v4([0; 4], SERVER));
+        assert_eq!(rule.matches.vlan, None);
+        assert!(rule
+            .actions
+            .as_slice()
+            .contains(&Action::DecrementTtl(Header::Ip4)));
+        assert!(!rule
+            .actions
+            .as_slice()
+            .iter()
+            .any(|action| matches!(action, Action::VlanPop | Action::VlanPush(_))));
+    }
+
+    #[test]
     fn tags_that_the_switch_handles_are_left_to_it() {
         let mut flow = routed(IPPROTO_UDP);
         for tuple in &mut flow.tuples {
@@ -635,14 +819,7 @@ mod tests {
     #[test]
     fn a_pppoe_session_is_matched_or_put_on() {
         let mut flow = masqueraded(IPPROTO_TCP);
-        flow.tuples[1].encaps = [
-            vlan(7),
-            Some(Encap {
-                proto: ETH_P_PPP_SES,
-                id: 0x1234,
-                by_switch: false,
-            }),
-        ];
+        flow.tuples[1].encaps = [vlan(7), tag(ETH_P_PPP_SES, 0x1234)];
 
         let (Some(up), Some(down)) = (
             translated(&flow, Direction::Original),
@@ -666,8 +843,41 @@ mod tests {
     }
 
     #[test]
+    fn a_lightweight_tunnel_is_put_on_or_matched_and_taken_off() {
+        let here = [192, 0, 2, 1];
+        let there = [192, 0, 2, 9];
+        let tunnel = Tunnel {
+            id: 0x1_0000_002a,
+            addresses: v4(here, there),
+            tos: 4,
+            ttl: 64,
+            flags: 0,
+        };
+        let mut flow = routed(IPPROTO_TCP);
+        flow.tuples[0].lightweight = Some(Lightweight::Ip(tunnel));
+
+        let (Some(out), Some(back)) = (
+            translated(&flow, Direction::Original),
+            translated(&flow, Direction::Reply),
+        ) else {
+            return;
+        };
+        assert_eq!(out.tunnel, Some(tunnel));
+        assert_eq!(out.matches.outer, None);
+        assert_eq!(out.actions.as_slice()[0], Action::TunnelEncap);
+        assert_eq!(back.tunnel, None);
+        assert_eq!(
+            back.matches.outer,
+            Some(Outer {
+                key: 42,
+                addresses: v4(there, here)
+            })
+        );
+        assert_eq!(back.actions.as_slice()[0], Action::TunnelDecap);
+    }
+
+    #[test]
     fn what_no_rule_expresses_is_refused_with_the_reason() {
-        const ETH_P_8021AD: u16 = 0x88a8;
         let refusal = |change: fn(&mut Flow)| {
             let mut flow = routed(IPPROTO_UDP);
             change(&mut flow);
@@ -678,18 +888,14 @@ mod tests {
             refusal(|flow| flow.tuples[0].l4proto = 132),
             Some(Unsupported::Protocol(132))
         );
-        for tuple in [0, 1] {
-            let mut flow = routed(IPPROTO_UDP);
-            flow.tuples[tuple].encaps[0] = Some(Encap {
-                proto: ETH_P_8021AD,
-                id: 5,
-                by_switch: false,
-            });
-            assert_eq!(
-                translate(&flow, Direction::Original, Dialect::Router).err(),
-                Some(Unsupported::Encapsulation(ETH_P_8021AD))
-            );
-        }
+        assert_eq!(
+            refusal(|flow| flow.tuples[0].encaps[0] = tag(ETH_P_8021AD, 5)),
+            Some(Unsupported::Unmatched(ETH_P_8021AD))
+        );
+        assert_eq!(
+            refusal(|flow| flow.tuples[0].encaps = [tag(ETH_P_PPP_SES, 7), vlan(5)]),
+            Some(Unsupported::Encapsulation(ETH_P_8021Q))
+        );
         assert_eq!(
             refusal(|flow| flow.tuples[1].tunnel = true),
             Some(Unsupported::Tunnel)
@@ -698,6 +904,19 @@ mod tests {
             refusal(|flow| flow.tuples[0].path = Path::Ipsec),
             Some(Unsupported::Ipsec)
         );
+        for tuple in [0, 1] {
+            let mut flow = routed(IPPROTO_UDP);
+            flow.tuples[tuple].lightweight = Some(Lightweight::Other(1));
+            assert_eq!(
+                translate(&flow, Direction::Original, Dialect::Router).err(),
+                Some(Unsupported::Lightweight(1))
+            );
+            flow.tuples[tuple].lightweight = Some(Lightweight::Options);
+            assert_eq!(
+                translate(&flow, Direction::Original, Dialect::Router).err(),
+                Some(Unsupported::TunnelOptions)
+            );
+        }
         assert_eq!(
             refusal(|flow| flow.tuples[0].path = Path::Unresolved),
             Some(Unsupported::Unresolved)

@@ -319,8 +319,11 @@ written none udp6
 side 0 plain
 
 side 1 8021ad
-software "" none tcp4 "encapsulation 0x88a8 cannot be offloaded"
+software "" none tcp4 "the driver refused the rule: -(EOPNOTSUPP|95)"
+side 0 8021ad
 side 1 plain
+software "" none tcp4 "the driver would not look at the tag 0x88a8 of what comes in"
+side 0 plain
 software "" masquerade tcp6 "the driver refused the rule: -(EOPNOTSUPP|95)"
 software "" masquerade udp6 "the driver refused the rule: -(EOPNOTSUPP|95)"
 

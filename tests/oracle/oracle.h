@@ -16,6 +16,7 @@
 
 #define ORACLE_DEVICES	8
 #define ORACLE_HOPS	16
+#define ORACLE_TUNNEL_OPTIONS	8	/* bytes, at most */
 #define ORACLE_ACTIONS	32
 
 /* A destination that a route leads to, and that route. */
@@ -24,8 +25,9 @@ struct oracle_hop {
 	bool			resolved;	/* its next hop has an address */
 	union nf_inet_addr	addr;
 	struct dst_entry	*dst;
-	/* Copies with a lightweight tunnel that does, and does not, transmit. */
-	struct dst_entry	*tunnel[2];
+	/* Copies: without a lightweight tunnel, and with one of our own for each direction. */
+	struct dst_entry	*plain;
+	struct dst_entry	*tunnel[FLOW_OFFLOAD_DIR_MAX];
 };
 
 /* The devices and routes of the network namespace that flows are made for. */
@@ -44,20 +46,21 @@ struct oracle_case {
 };
 
 /*
- * How a direction of a flow is to be dealt with, in the order in which the Rust
- * code looks at things: the first that holds is the reason that it gives.
+ * How a direction of a flow is to be dealt with in a dialect, in the order in which
+ * the Rust code looks at things: the first that holds is the reason that it gives.
  */
 enum oracle_kind {
 	ORACLE_RULE,
 	ORACLE_TUNNEL,
-	ORACLE_LWTUNNEL,
+	ORACLE_LIGHTWEIGHT,
+	ORACLE_OPTIONS,
 	ORACLE_IPSEC,
 	ORACLE_PATH,
 	ORACLE_UNRESOLVED,
 	ORACLE_PROTOCOL,
 	ORACLE_AD_INGRESS,
 	ORACLE_IN_PPPOE,
-	ORACLE_AD_EGRESS,
+	ORACLE_EXCHANGE,
 	ORACLE_GRE_NAT,
 	ORACLE_NO_DEVICE,
 	ORACLE_KINDS
@@ -65,7 +68,10 @@ enum oracle_kind {
 
 struct oracle_count {
 	u64			equal;			/* rules */
-	u64			tc;			/* the same in the dialect of tc */
+	u64			repaired;		/* C's, with tags of 802.1ad put right */
+	u64			tc;			/* rules in the dialect of tc */
+	u64			tc_refused;		/* in that dialect alone */
+	u64			tunnels;		/* rules, in either dialect */
 	u64			matches;
 	u64			refused;		/* by both */
 	u64			differ[ORACLE_KINDS];	/* C alone makes a rule */

@@ -11,6 +11,8 @@
 #include <linux/if_vlan.h>
 #include <linux/in.h>
 #include <linux/printk.h>
+#include <net/ip_tunnels.h>
+#include <net/lwtunnel.h>
 
 #include "oracle.h"
 
@@ -108,6 +110,54 @@ pick_hop(const struct oracle_world *world, struct rnd_state *rnd, u8 family,
 	return hop;
 }
 
+/* Makes of @state something that a route may say, or with @wrong, one that no rule can. */
+static void make_tunnel(struct lwtunnel_state *state, struct rnd_state *rnd, bool wrong)
+{
+	static const u16 types[] = { LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6 };
+	struct ip_tunnel_info *info = lwt_tun_info(state);
+	unsigned int which = below(rnd, ARRAY_SIZE(types));
+	unsigned int len;
+
+	memset(info, 0, sizeof(*info) + ORACLE_TUNNEL_OPTIONS);
+	state->type = types[which];
+	info->mode = IP_TUNNEL_INFO_TX;
+	if (state->type == LWTUNNEL_ENCAP_IP6)
+		info->mode |= IP_TUNNEL_INFO_IPV6;
+
+	len = which ? sizeof(struct in6_addr) : sizeof(struct in_addr);
+	if (below(rnd, 4))
+		prandom_bytes_state(rnd, which ? (void *)&info->key.u.ipv6.src :
+						 (void *)&info->key.u.ipv4.src, len);
+	if (below(rnd, 16))
+		prandom_bytes_state(rnd, which ? (void *)&info->key.u.ipv6.dst :
+						 (void *)&info->key.u.ipv4.dst, len);
+	prandom_bytes_state(rnd, &info->key.tun_id, sizeof(info->key.tun_id));
+	info->key.tos = prandom_u32_state(rnd);
+	info->key.ttl = prandom_u32_state(rnd);
+	info->key.tun_flags[0] = (u16)prandom_u32_state(rnd);
+	ip_tunnel_clear_options_present(info->key.tun_flags);
+
+	if (!wrong)
+		return;
+	switch (below(rnd, 3)) {
+	case 0:
+		/* C does not look at the type. */
+		do {
+			state->type = 1 + below(rnd, LWTUNNEL_ENCAP_MAX);
+		} while (state->type == LWTUNNEL_ENCAP_IP ||
+			 state->type == LWTUNNEL_ENCAP_IP6);
+		info->mode = prandom_u32_state(rnd);
+		break;
+	case 1:
+		info->mode &= ~IP_TUNNEL_INFO_TX;
+		break;
+	case 2:
+		info->options_len = 4 * (1 + below(rnd, ORACLE_TUNNEL_OPTIONS / 4));
+		__set_bit(IP_TUNNEL_GENEVE_OPT_BIT, info->key.tun_flags);
+		break;
+	}
+}
+
 /* How packets of direction @dir leave. */
 static void make_way_out(struct oracle_case *c, const struct oracle_world *world,
 			 enum flow_offload_tuple_dir dir, u8 xmit,
@@ -127,7 +177,7 @@ static void make_way_out(struct oracle_case *c, const struct oracle_world *world
 		if (odd && below(rnd, 4) == 0) {
 			hop = pick_hop(world, rnd, this->l3proto, odd);
 			c->hop[dir] = hop;
-			this->dst_cache = hop->tunnel[0];
+			this->dst_cache = hop->tunnel[dir];
 		}
 		break;
 	case FLOW_OFFLOAD_XMIT_NEIGH:
@@ -135,8 +185,10 @@ static void make_way_out(struct oracle_case *c, const struct oracle_world *world
 		hop = pick_hop(world, rnd, this->l3proto, odd);
 		c->hop[dir] = hop;
 		this->dst_cache = hop->dst;
-		if (odd && below(rnd, 4) == 0)
-			this->dst_cache = hop->tunnel[below(rnd, 2)];
+		if (below(rnd, 4) == 0) {
+			this->dst_cache = hop->tunnel[dir];
+			make_tunnel(this->dst_cache->lwtstate, rnd, odd && below(rnd, 2));
+		}
 		this->ifidx = pick_device(world, rnd, odd);
 		/* The route leads to where the packets of the other direction are from. */
 		if (this->l3proto == AF_INET)
@@ -265,9 +317,10 @@ void oracle_print(const struct oracle_case *c)
 			pr_err("  by %u, %pM -> %pM\n", tuple->out.ifidx,
 			       tuple->out.h_source, tuple->out.h_dest);
 		if (c->hop[dir])
-			pr_err("  next hop %sresolved%s\n",
+			pr_err("  next hop %sresolved, lightweight tunnel of type %u\n",
 			       c->hop[dir]->resolved ? "" : "not ",
-			       tuple->dst_cache->lwtstate ? ", lightweight tunnel" : "");
+			       tuple->dst_cache->lwtstate ?
+			       tuple->dst_cache->lwtstate->type : LWTUNNEL_ENCAP_NONE);
 		for (i = 0; i < tuple->encap_num; i++)
 			pr_err("  header %d: %#06x id %#x%s\n", i,
 			       ntohs(tuple->encap[i].proto), tuple->encap[i].id,

@@ -2,9 +2,9 @@
 /*
  * The comparison.
  *
- * Both make a rule: the action lists have to be the same, byte by byte, and the match
- * of the Rust rule what the flow says. In the dialect of tc, the list has to be C's
- * with exactly the changes that as_tc() makes.
+ * Both make a rule: the action lists have to be the same, byte by byte, but for tags of
+ * 802.1ad (repair()), and the match of the Rust rule what the flow says. In the dialect
+ * of tc, the list has to be the same with exactly the changes that as_tc() makes.
  *
  * The Rust code alone refuses: the reason has to be the one for which it does so on
  * purpose (oracle_kind()), and C's list exactly what is wrong with it: that of a
@@ -24,6 +24,7 @@
 #include <linux/tc_act/tc_csum.h>
 #include <net/dst.h>
 #include <net/ip_tunnels.h>
+#include <net/lwtunnel.h>
 
 #include "oracle.h"
 
@@ -41,14 +42,15 @@ static struct oracle_case similar;
 /* What the Rust code says, see oracle_rust.rs. */
 static const char * const reasons[ORACLE_KINDS] = {
 	[ORACLE_TUNNEL]		= "tunnel",
-	[ORACLE_LWTUNNEL]	= "lightweight tunnel",
+	[ORACLE_LIGHTWEIGHT]	= "lightweight tunnel",
+	[ORACLE_OPTIONS]	= "tunnel options",
 	[ORACLE_IPSEC]		= "IPsec",
 	[ORACLE_PATH]		= "path",
 	[ORACLE_UNRESOLVED]	= "unresolved",
 	[ORACLE_PROTOCOL]	= "protocol",
 	[ORACLE_AD_INGRESS]	= "802.1ad",
 	[ORACLE_IN_PPPOE]	= "within PPPoE",
-	[ORACLE_AD_EGRESS]	= "802.1ad",
+	[ORACLE_EXCHANGE]	= "exchange",
 	[ORACLE_GRE_NAT]	= "translation",
 	[ORACLE_NO_DEVICE]	= "no device",
 };
@@ -56,14 +58,15 @@ static const char * const reasons[ORACLE_KINDS] = {
 const char * const oracle_kind_text[ORACLE_KINDS] = {
 	[ORACLE_RULE]		= "rule",
 	[ORACLE_TUNNEL]		= "IP tunnel",
-	[ORACLE_LWTUNNEL]	= "lightweight tunnel",
+	[ORACLE_LIGHTWEIGHT]	= "lightweight tunnel but of IP",
+	[ORACLE_OPTIONS]	= "lightweight tunnel with options",
 	[ORACLE_IPSEC]		= "IPsec",
 	[ORACLE_PATH]		= "no Ethernet",
 	[ORACLE_UNRESOLVED]	= "next hop not resolved",
 	[ORACLE_PROTOCOL]	= "other protocol",
 	[ORACLE_AD_INGRESS]	= "802.1ad at ingress",
 	[ORACLE_IN_PPPOE]	= "header within PPPoE at ingress",
-	[ORACLE_AD_EGRESS]	= "802.1ad at egress",
+	[ORACLE_EXCHANGE]	= "tags in the place of others",
 	[ORACLE_GRE_NAT]	= "GRE with NAT",
 	[ORACLE_NO_DEVICE]	= "device missing",
 };
@@ -86,7 +89,35 @@ static bool carries(const struct flow_offload_tuple *tuple, int i, u16 proto)
 	       tuple->encap[i].proto == htons(proto);
 }
 
-static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tuple)
+static bool carries_tag(const struct flow_offload_tuple *tuple, int i)
+{
+	return carries(tuple, i, ETH_P_8021Q) || carries(tuple, i, ETH_P_8021AD);
+}
+
+/*
+ * Are there tags both to take off and to put on? Drivers that read rules as tc means
+ * them do that for one of each, of the same kind.
+ */
+static bool exchanges_badly(const struct flow_offload_tuple *this,
+			    const struct flow_offload_tuple *other)
+{
+	unsigned int off = 0, on = 0;
+	__be16 kind[2] = {};
+
+	for (int i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
+		if (carries_tag(this, i)) {
+			kind[0] = this->encap[i].proto;
+			off++;
+		}
+		if (carries_tag(other, i)) {
+			kind[1] = other->encap[i].proto;
+			on++;
+		}
+	}
+	return off && on && (off + on > 2 || kind[0] != kind[1]);
+}
+
+static struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tuple)
 {
 	switch (tuple->xmit_type) {
 	case FLOW_OFFLOAD_XMIT_NEIGH:
@@ -97,9 +128,38 @@ static const struct lwtunnel_state *lwtunnel(const struct flow_offload_tuple *tu
 	}
 }
 
+/* What makes a rule impossible about the lightweight tunnel of @tuple, if there is one. */
+static enum oracle_kind lwtunnel_kind(const struct flow_offload_tuple *tuple)
+{
+	struct lwtunnel_state *state = lwtunnel(tuple);
+
+	if (!state)
+		return ORACLE_RULE;
+	if (state->type != LWTUNNEL_ENCAP_IP && state->type != LWTUNNEL_ENCAP_IP6)
+		return ORACLE_LIGHTWEIGHT;
+	if (!(lwt_tun_info(state)->mode & IP_TUNNEL_INFO_TX))
+		return ORACLE_LIGHTWEIGHT;
+	return lwt_tun_info(state)->options_len ? ORACLE_OPTIONS : ORACLE_RULE;
+}
+
+/* C looks at every way but DIRECT, and at the type of no lightweight tunnel. */
+static struct ip_tunnel_info *c_transmits(const struct flow_offload_tuple *tuple)
+{
+	struct lwtunnel_state *state = lwtunnel(tuple);
+	struct ip_tunnel_info *info = state ? lwt_tun_info(state) : NULL;
+
+	return info && (info->mode & IP_TUNNEL_INFO_TX) ? info : NULL;
+}
+
+/* A tunnel of which a rule can tell, or NULL. */
+static const struct ip_tunnel_info *ip_tunnel(const struct flow_offload_tuple *tuple)
+{
+	return lwtunnel_kind(tuple) == ORACLE_RULE ? c_transmits(tuple) : NULL;
+}
+
 static enum oracle_kind oracle_kind(const struct oracle_case *c,
 				    const struct oracle_world *world,
-				    enum flow_offload_tuple_dir dir)
+				    enum flow_offload_tuple_dir dir, bool tc)
 {
 	const struct flow_offload_tuple *this = tuple_of(c, dir);
 	const struct flow_offload_tuple *other = tuple_of(c, !dir);
@@ -108,8 +168,10 @@ static enum oracle_kind oracle_kind(const struct oracle_case *c,
 
 	if (this->tun_num || other->tun_num)
 		return ORACLE_TUNNEL;
-	if (lwtunnel(this) || lwtunnel(other))
-		return ORACLE_LWTUNNEL;
+	if (lwtunnel_kind(this) != ORACLE_RULE)
+		return lwtunnel_kind(this);
+	if (lwtunnel_kind(other) != ORACLE_RULE)
+		return lwtunnel_kind(other);
 
 	switch (this->xmit_type) {
 	case FLOW_OFFLOAD_XMIT_DIRECT:
@@ -123,24 +185,25 @@ static enum oracle_kind oracle_kind(const struct oracle_case *c,
 	default:
 		return ORACLE_PATH;
 	}
+	if (ip_tunnel(other) && other->xmit_type == FLOW_OFFLOAD_XMIT_XFRM)
+		return ORACLE_IPSEC;
 
 	if (!oracle_has_ports(this->l4proto) && this->l4proto != IPPROTO_GRE)
 		return ORACLE_PROTOCOL;
 
 	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
-		if (carries(this, i, ETH_P_8021AD))
-			return ORACLE_AD_INGRESS;
-		if (carries(this, i, ETH_P_8021Q) && pppoe)
+		if (carries_tag(this, i) && pppoe)
 			return ORACLE_IN_PPPOE;
+		if (carries(this, i, ETH_P_8021AD) && !tc)
+			return ORACLE_AD_INGRESS;
 		if (carries(this, i, ETH_P_PPP_SES)) {
 			if (pppoe)
 				return ORACLE_IN_PPPOE;
 			pppoe = true;
 		}
 	}
-	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
-		if (carries(other, i, ETH_P_8021AD))
-			return ORACLE_AD_EGRESS;
+	if (tc && exchanges_badly(this, other))
+		return ORACLE_EXCHANGE;
 
 	if (this->l4proto == IPPROTO_GRE && has_nat(c))
 		return ORACLE_GRE_NAT;
@@ -168,6 +231,13 @@ static bool c_refuses(const struct oracle_case *c, const struct oracle_world *wo
 	}
 }
 
+/* Has neutral() to take away the lightweight tunnel of @tuple? */
+static bool takes_tunnel(const struct flow_offload_tuple *tuple)
+{
+	return lwtunnel_kind(tuple) != ORACLE_RULE ||
+	       tuple->xmit_type == FLOW_OFFLOAD_XMIT_XFRM;
+}
+
 /* A flow like @c for which there is a rule. */
 static void neutral(struct oracle_case *to, const struct oracle_case *c,
 		    enum flow_offload_tuple_dir dir)
@@ -179,8 +249,8 @@ static void neutral(struct oracle_case *to, const struct oracle_case *c,
 	for (d = 0; d < FLOW_OFFLOAD_DIR_MAX; d++) {
 		tuple = &to->flow.tuplehash[d].tuple;
 		tuple->tun_num = 0;
-		if (c->hop[d])
-			tuple->dst_cache = c->hop[d]->dst;
+		if (c->hop[d] && takes_tunnel(tuple))
+			tuple->dst_cache = c->hop[d]->plain;
 		if (!oracle_has_ports(tuple->l4proto))
 			tuple->l4proto = IPPROTO_TCP;
 		for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
@@ -224,16 +294,6 @@ static unsigned int find(const struct oracle_list *list, enum flow_action_id id)
 	return i;
 }
 
-/* C looks at every way but DIRECT, and at the type of no lightweight tunnel. */
-static const struct ip_tunnel_info *
-c_transmits(const struct flow_offload_tuple *tuple)
-{
-	const struct lwtunnel_state *state = lwtunnel(tuple);
-	const struct ip_tunnel_info *info = state ? (const void *)state->data : NULL;
-
-	return info && (info->mode & IP_TUNNEL_INFO_TX) ? info : NULL;
-}
-
 /* Makes of the list for neutral(@c) what C makes of @c. */
 static void damage(struct oracle_list *list, const struct oracle_case *c,
 		   enum flow_offload_tuple_dir dir)
@@ -271,12 +331,58 @@ static void damage(struct oracle_list *list, const struct oracle_case *c,
 		if (carries(this, i, ETH_P_8021AD))
 			remove(list, find(list, FLOW_ACTION_VLAN_POP));
 
-	if (c_transmits(this)) {
-		insert(list, 0, FLOW_ACTION_TUNNEL_ENCAP);
-		list->entries[0].tunnel = (void *)c_transmits(this);
+	if (takes_tunnel(this) && c_transmits(this)) {
+		at = list->entries[0].id == FLOW_ACTION_TUNNEL_DECAP;
+		insert(list, at, FLOW_ACTION_TUNNEL_ENCAP);
+		list->entries[at].tunnel = c_transmits(this);
 	}
-	if (c_transmits(other))
+	if (takes_tunnel(other) && c_transmits(other))
 		insert(list, 0, FLOW_ACTION_TUNNEL_DECAP);
+}
+
+static bool is_tag_push(const struct flow_action_entry *entry)
+{
+	return entry->id == FLOW_ACTION_VLAN_PUSH || entry->id == FLOW_ACTION_ACCEPT;
+}
+
+/*
+ * What C leaves out of its list with tags of 802.1ad: it takes none off, and puts one on
+ * by an action without a type.
+ */
+static bool repair(struct oracle_list *list, const struct oracle_case *c,
+		   enum flow_offload_tuple_dir dir)
+{
+	const struct flow_offload_tuple *this = tuple_of(c, dir);
+	const struct flow_offload_tuple *other = tuple_of(c, !dir);
+	unsigned int at, i, tags = 0;
+	bool repaired = false;
+
+	/* After the addresses of the frame, which are the first four rewrites. */
+	at = find(list, FLOW_ACTION_MANGLE) + 4;
+	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
+		if (carries(this, i, ETH_P_8021AD)) {
+			insert(list, at, FLOW_ACTION_VLAN_POP);
+			repaired = true;
+		}
+	}
+
+	for (at = 0; at < list->num; at++) {
+		struct flow_action_entry *entry = &list->entries[at];
+
+		if (!is_tag_push(entry))
+			continue;
+		for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++)
+			if (carries_tag(other, i) && i >= tags)
+				break;
+		tags = i + 1;
+		if (entry->id == FLOW_ACTION_ACCEPT && i < NF_FLOW_TABLE_ENCAP_MAX) {
+			entry->id = FLOW_ACTION_VLAN_PUSH;
+			entry->vlan.vid = other->encap[i].id;
+			entry->vlan.proto = htons(ETH_P_8021AD);
+			repaired = true;
+		}
+	}
+	return repaired;
 }
 
 static bool is_push(const struct flow_action_entry *entry)
@@ -366,11 +472,12 @@ static bool same(const void *key, const void *key_is, const void *mask,
 	return !memcmp(key, key_is, size) && !memcmp(mask, mask_is, size);
 }
 
-static const char *check_vlan(const struct flow_match_vlan *match, u16 id)
+static const char *check_vlan(const struct flow_match_vlan *match, u16 id,
+			      __be16 proto)
 {
 	const struct flow_dissector_key_vlan key = {
 		.vlan_id = id,
-		.vlan_tpid = htons(ETH_P_8021Q),
+		.vlan_tpid = proto,
 	};
 	const struct flow_dissector_key_vlan mask = {
 		.vlan_id = VLAN_VID_MASK,
@@ -378,6 +485,62 @@ static const char *check_vlan(const struct flow_match_vlan *match, u16 id)
 	};
 
 	return same(match->key, &key, match->mask, &mask, sizeof(key)) ? NULL : "VLAN";
+}
+
+/* The outer header of what comes in, if packets the other way leave through @info. */
+static const char *check_outer(const struct flow_rule *rule,
+			       const struct ip_tunnel_info *info)
+{
+	struct flow_dissector_key_control control_key = {}, control_mask = {
+		.addr_type = 0xffff,
+	};
+	struct flow_dissector_key_keyid id_key = {
+		.keyid = cpu_to_be32(be64_to_cpu(info->key.tun_id)),
+	}, id_mask = {
+		.keyid = htonl(0xffffffff),
+	};
+	struct flow_match_enc_keyid id;
+	struct flow_match_control control;
+
+	if (info->mode & IP_TUNNEL_INFO_IPV6) {
+		struct flow_dissector_key_ipv6_addrs key = {
+			.src = info->key.u.ipv6.dst,
+			.dst = info->key.u.ipv6.src,
+		}, mask = {};
+		struct flow_match_ipv6_addrs match;
+
+		if (!ipv6_addr_any(&key.src))
+			memset(&mask.src, 0xff, sizeof(mask.src));
+		if (!ipv6_addr_any(&key.dst))
+			memset(&mask.dst, 0xff, sizeof(mask.dst));
+		flow_rule_match_enc_ipv6_addrs(rule, &match);
+		if (!same(match.key, &key, match.mask, &mask, sizeof(key)))
+			return "ENC_IPV6_ADDRS";
+		control_key.addr_type = FLOW_DISSECTOR_KEY_IPV6_ADDRS;
+	} else {
+		struct flow_dissector_key_ipv4_addrs key = {
+			.src = info->key.u.ipv4.dst,
+			.dst = info->key.u.ipv4.src,
+		}, mask = {
+			.src = key.src ? htonl(0xffffffff) : 0,
+			.dst = key.dst ? htonl(0xffffffff) : 0,
+		};
+		struct flow_match_ipv4_addrs match;
+
+		flow_rule_match_enc_ipv4_addrs(rule, &match);
+		if (!same(match.key, &key, match.mask, &mask, sizeof(key)))
+			return "ENC_IPV4_ADDRS";
+		control_key.addr_type = FLOW_DISSECTOR_KEY_IPV4_ADDRS;
+	}
+
+	flow_rule_match_enc_control(rule, &control);
+	if (!same(control.key, &control_key, control.mask, &control_mask,
+		  sizeof(control_key)))
+		return "ENC_CONTROL";
+	flow_rule_match_enc_keyid(rule, &id);
+	if (!same(id.key, &id_key, id.mask, &id_mask, sizeof(id_key)))
+		return "ENC_KEYID";
+	return NULL;
 }
 
 /* Which key of @rule is not what the flow says, if any. */
@@ -390,14 +553,21 @@ static const char *check_match(const struct flow_rule *rule,
 	u64 used = BIT_ULL(FLOW_DISSECTOR_KEY_META) |
 		   BIT_ULL(FLOW_DISSECTOR_KEY_CONTROL) |
 		   BIT_ULL(FLOW_DISSECTOR_KEY_BASIC);
+	const struct ip_tunnel_info *outer = ip_tunnel(tuple_of(c, !dir));
 	unsigned int num_vlans = 0;
 	const char *bad = NULL;
 	int i;
 
+	if (outer)
+		used |= BIT_ULL(FLOW_DISSECTOR_KEY_ENC_CONTROL) |
+			BIT_ULL(FLOW_DISSECTOR_KEY_ENC_KEYID) |
+			BIT_ULL(outer->mode & IP_TUNNEL_INFO_IPV6 ?
+				FLOW_DISSECTOR_KEY_ENC_IPV6_ADDRS :
+				FLOW_DISSECTOR_KEY_ENC_IPV4_ADDRS);
 	used |= BIT_ULL(ipv4 ? FLOW_DISSECTOR_KEY_IPV4_ADDRS :
 			       FLOW_DISSECTOR_KEY_IPV6_ADDRS);
 	for (i = 0; i < NF_FLOW_TABLE_ENCAP_MAX; i++) {
-		if (carries(tuple, i, ETH_P_8021Q))
+		if (carries_tag(tuple, i))
 			used |= BIT_ULL(num_vlans++ ? FLOW_DISSECTOR_KEY_CVLAN :
 						      FLOW_DISSECTOR_KEY_VLAN);
 		if (carries(tuple, i, ETH_P_PPP_SES))
@@ -474,14 +644,15 @@ static const char *check_match(const struct flow_rule *rule,
 			return "IPV6_ADDRS";
 	}
 	for (i = 0, num_vlans = 0; i < NF_FLOW_TABLE_ENCAP_MAX && !bad; i++) {
-		if (carries(tuple, i, ETH_P_8021Q)) {
+		if (carries_tag(tuple, i)) {
 			struct flow_match_vlan match;
 
 			if (num_vlans++)
 				flow_rule_match_cvlan(rule, &match);
 			else
 				flow_rule_match_vlan(rule, &match);
-			bad = check_vlan(&match, tuple->encap[i].id);
+			bad = check_vlan(&match, tuple->encap[i].id,
+					 tuple->encap[i].proto);
 		}
 		if (carries(tuple, i, ETH_P_PPP_SES)) {
 			struct flow_dissector_key_pppoe key = {
@@ -526,7 +697,26 @@ static const char *check_match(const struct flow_rule *rule,
 			return "TCP";
 	}
 
-	return bad;
+	return bad ?: outer ? check_outer(rule, outer) : NULL;
+}
+
+/*
+ * C has drivers look into the route. The Rust code gives them a copy, which has to be
+ * the same; then its address is replaced by that of the original.
+ */
+static const char *check_tunnel(struct flow_action_entry *entry,
+				const struct flow_offload_tuple *tuple)
+{
+	const struct ip_tunnel_info *copy = entry->tunnel, *info = ip_tunnel(tuple);
+
+	if (!info || !copy ||
+	    memcmp(&copy->key, &info->key, sizeof(info->key)) ||
+	    memcmp(&copy->encap, &info->encap, sizeof(info->encap)) ||
+	    copy->mode != info->mode || copy->options_len != info->options_len)
+		return "tunnel, which is not one,";
+
+	entry->tunnel = (struct ip_tunnel_info *)info;
+	return NULL;
 }
 
 static void see(const struct flow_rule *rule, void *data)
@@ -537,6 +727,10 @@ static void see(const struct flow_rule *rule, void *data)
 	memcpy(from_rust.entries, rule->action.entries,
 	       from_rust.num * sizeof(from_rust.entries[0]));
 	seen->bad_match = check_match(rule, seen->c, seen->dir);
+	for (unsigned int i = 0; i < from_rust.num && !seen->bad_match; i++)
+		if (from_rust.entries[i].id == FLOW_ACTION_TUNNEL_ENCAP)
+			seen->bad_match = check_tunnel(&from_rust.entries[i],
+						       tuple_of(seen->c, seen->dir));
 }
 
 /* Returns what is wrong with the match of the rule; the actions are in from_rust. */
@@ -641,27 +835,71 @@ static int failed(const struct oracle_case *c, enum flow_offload_tuple_dir dir)
 	return -EINVAL;
 }
 
-static int judge_rule(const struct oracle_case *c, const struct oracle_world *world,
-		      enum flow_offload_tuple_dir dir, struct oracle_count *count)
+/* Is what the Rust code says, @reason, what it should say? */
+static bool same_reason(enum oracle_kind kind, const char *reason)
 {
-	const char *reason, *bad;
+	if (reason == reasons[kind] ||
+	    (reason && reasons[kind] && !strcmp(reason, reasons[kind])))
+		return true;
 
-	if (!same_lists(&from_c, "C", &from_rust, "Rust"))
-		return failed(c, dir);
-	count->equal++;
+	pr_err("Rust says \"%s\" where \"%s\" is expected\n",
+	       reason ?: "here is a rule", reasons[kind] ?: "here is a rule");
+	return false;
+}
+
+static bool is_tunneled(const struct oracle_list *list)
+{
+	return find(list, FLOW_ACTION_TUNNEL_ENCAP) < list->num ||
+	       find(list, FLOW_ACTION_TUNNEL_DECAP) < list->num;
+}
+
+/* There is a rule, which from_rust has. */
+static int judge_rule(const struct oracle_case *c, enum flow_offload_tuple_dir dir,
+		      struct oracle_count *count)
+{
+	bool repaired;
 
 	expected = from_c;
-	as_tc(&expected, c);
+	repaired = repair(&expected, c, dir);
+	if (!same_lists(&expected, repaired ? "C, repaired" : "C", &from_rust, "Rust"))
+		return failed(c, dir);
+	count->matches++;
+	count->tunnels += is_tunneled(&from_rust);
+	if (repaired)
+		count->repaired++;
+	else
+		count->equal++;
+	return 0;
+}
+
+/* The same in the dialect of tc, where C makes a rule. */
+static int judge_tc(const struct oracle_case *c, const struct oracle_world *world,
+		    enum flow_offload_tuple_dir dir, bool alone,
+		    struct oracle_count *count)
+{
+	enum oracle_kind kind = oracle_kind(c, world, dir, true);
+	const char *reason, *bad;
+
 	bad = translate_rust(c, world, dir, true, &reason);
-	if (reason || bad) {
-		pr_err("in the dialect of tc: %s\n", reason ?: bad);
+	if (bad || !same_reason(kind, reason)) {
+		pr_err("in the dialect of tc%s%s\n", bad ? " the match is wrong: " : "",
+		       bad ?: "");
 		return failed(c, dir);
 	}
+	if (kind != ORACLE_RULE) {
+		count->tc_refused += alone;
+		return 0;
+	}
+
+	expected = from_c;
+	repair(&expected, c, dir);
+	as_tc(&expected, c);
 	if (!same_lists(&expected, "expected in the dialect of tc",
 			&from_rust, "Rust"))
 		return failed(c, dir);
 	count->tc++;
-	count->matches += 2;
+	count->matches++;
+	count->tunnels += is_tunneled(&from_rust);
 	return 0;
 }
 
@@ -693,9 +931,10 @@ static int judge_difference(const struct oracle_case *c,
 int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		 enum flow_offload_tuple_dir dir, struct oracle_count *count)
 {
-	enum oracle_kind kind = oracle_kind(c, world, dir);
+	enum oracle_kind kind = oracle_kind(c, world, dir, false);
 	const char *reason, *bad;
 	bool refused;
+	int err;
 
 	refused = translate_c(c, world, dir, &from_c) < 0;
 	if (refused != c_refuses(c, world, dir)) {
@@ -709,10 +948,7 @@ int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		pr_err("the key %s of the match is wrong\n", bad);
 		return failed(c, dir);
 	}
-	if (reason != reasons[kind] &&
-	    (!reason || !reasons[kind] || strcmp(reason, reasons[kind]))) {
-		pr_err("Rust says \"%s\" where \"%s\" is expected\n",
-		       reason ?: "here is a rule", reasons[kind] ?: "here is a rule");
+	if (!same_reason(kind, reason)) {
 		if (!refused)
 			print_list("C", &from_c);
 		if (!reason)
@@ -720,14 +956,18 @@ int oracle_judge(const struct oracle_case *c, const struct oracle_world *world,
 		return failed(c, dir);
 	}
 
-	if (kind == ORACLE_RULE && !refused)
-		return judge_rule(c, world, dir, count);
-	if (!refused)
-		return judge_difference(c, world, dir, kind, count);
-	if (kind == ORACLE_RULE) {
-		pr_err("Rust makes a rule that C refuses\n");
-		return failed(c, dir);
+	if (refused) {
+		if (kind == ORACLE_RULE) {
+			pr_err("Rust makes a rule that C refuses\n");
+			return failed(c, dir);
+		}
+		count->refused++;
+		return 0;
 	}
-	count->refused++;
-	return 0;
+
+	if (kind == ORACLE_RULE)
+		err = judge_rule(c, dir, count);
+	else
+		err = judge_difference(c, world, dir, kind, count);
+	return err ?: judge_tc(c, world, dir, kind == ORACLE_RULE, count);
 }

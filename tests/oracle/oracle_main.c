@@ -79,13 +79,12 @@ static struct dst_entry *route_to(const struct oracle_hop *hop)
 }
 
 /*
- * A copy of a route, with a lightweight tunnel. Nobody counts references to it: the
- * translation looks at it, asks it for a neighbour, and forgets it.
+ * A copy of a route, without a lightweight tunnel or with one of our own. Nobody counts
+ * references to it: the translation looks at it, asks it for a neighbour, and forgets it.
  */
-static struct dst_entry *with_tunnel(const struct oracle_hop *hop, u8 mode)
+static struct dst_entry *copy_route(const struct oracle_hop *hop, bool tunnel)
 {
-	struct lwtunnel_state *state;
-	struct ip_tunnel_info *info;
+	struct lwtunnel_state *state = NULL;
 	struct dst_entry *dst;
 
 	if (hop->family == AF_INET)
@@ -96,14 +95,14 @@ static struct dst_entry *with_tunnel(const struct oracle_hop *hop, u8 mode)
 	if (!dst)
 		return NULL;
 
-	state = kzalloc(sizeof(*state) + sizeof(*info), GFP_KERNEL);
-	if (!state) {
-		kfree(dst);
-		return NULL;
+	if (tunnel) {
+		state = kzalloc(sizeof(*state) + sizeof(struct ip_tunnel_info) +
+				ORACLE_TUNNEL_OPTIONS, GFP_KERNEL);
+		if (!state) {
+			kfree(dst);
+			return NULL;
+		}
 	}
-	state->type = LWTUNNEL_ENCAP_IP;
-	info = (struct ip_tunnel_info *)state->data;
-	info->mode = mode;
 	dst->lwtstate = state;
 	return dst;
 }
@@ -147,9 +146,10 @@ static int find_hops(void)
 		hop->dst = dst;
 		world.num_hops++;
 
-		hop->tunnel[0] = with_tunnel(hop, IP_TUNNEL_INFO_TX);
-		hop->tunnel[1] = with_tunnel(hop, 0);
-		if (!hop->tunnel[0] || !hop->tunnel[1])
+		hop->plain = copy_route(hop, false);
+		hop->tunnel[0] = copy_route(hop, true);
+		hop->tunnel[1] = copy_route(hop, true);
+		if (!hop->plain || !hop->tunnel[0] || !hop->tunnel[1])
 			return -ENOMEM;
 		hop->resolved = is_resolved(hop);
 		if (hop->resolved)
@@ -176,6 +176,7 @@ static void forget_hops(void)
 			kfree(hop->tunnel[j]->lwtstate);
 			kfree(hop->tunnel[j]);
 		}
+		kfree(hop->plain);
 		dst_release(hop->dst);
 	}
 }
@@ -212,7 +213,10 @@ static void summary(s64 ms)
 
 	pr_info("%u flows compared in both directions, seed %u, %lld ms\n", flows, seed, ms);
 	pr_info("%llu rules equal\n", count.equal);
-	pr_info("%llu of them right in the dialect of tc\n", count.tc);
+	pr_info("%llu rules equal but for tags of 802.1ad put right\n", count.repaired);
+	pr_info("%llu rules right in the dialect of tc\n", count.tc);
+	pr_info("%llu refused in the dialect of tc alone\n", count.tc_refused);
+	pr_info("%llu through lightweight tunnels\n", count.tunnels);
 	pr_info("%llu matches right\n", count.matches);
 	pr_info("%llu refused by both\n", count.refused);
 	for (kind = 0; kind < ORACLE_KINDS; kind++)

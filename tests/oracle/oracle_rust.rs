@@ -54,16 +54,17 @@ mod offload {
 
     /// The rule, or the reason as the C part knows it.
     pub(crate) fn rule(flow: &Flow, dir: Direction, tc: bool) -> Result<Rule, &'static CStr> {
-        const ETH_P_8021AD: u16 = crate::bindings::ETH_P_8021AD as u16;
         let dialect = if tc { Dialect::Tc } else { Dialect::Router };
 
         translate::translate(flow, dir, dialect).map_err(|why| match why {
             Unsupported::Protocol(_) => c"protocol",
             Unsupported::Translation => c"translation",
-            Unsupported::Encapsulation(ETH_P_8021AD) => c"802.1ad",
             Unsupported::Encapsulation(_) => c"within PPPoE",
+            Unsupported::Unmatched(_) => c"802.1ad",
+            Unsupported::Exchange => c"exchange",
             Unsupported::Tunnel => c"tunnel",
-            Unsupported::LightweightTunnel => c"lightweight tunnel",
+            Unsupported::Lightweight(_) => c"lightweight tunnel",
+            Unsupported::TunnelOptions => c"tunnel options",
             Unsupported::Ipsec => c"IPsec",
             Unsupported::Unresolved => c"unresolved",
             Unsupported::Path => c"path",
