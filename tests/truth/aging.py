@@ -13,13 +13,13 @@ import time
 from probe import Flow, Namespace, cookies
 
 
-def idle(rule):
-    """For how long the rule has seen no packet, in ms; None if it is gone."""
+def rule_value(rule, key):
+    """A number that the NIC shows of a rule; None if the rule is gone."""
     with open("/sys/kernel/debug/emunic/rules", encoding="ascii") as lines:
         for line in lines:
             words = line.split()
             if words[0] == rule:
-                return int(words[-1].removeprefix("idle_ms="))
+                return int(dict(word.split("=", 1) for word in words)[key])
     return None
 
 
@@ -39,6 +39,10 @@ for number, direction in enumerate(("original", "reply")):
         if time.monotonic() > start + 10 * timeout:
             sys.exit("the flow does not get into the NIC")
     (rule,) = rules
+    # The NIC has seen a packet; when, is what the C module goes by.
+    while rule_value(rule, "packets") == 0:
+        flow.send()
+        time.sleep(0.01)  # the pace of the messages
     packets, stays, age = 0, True, 0
     end = time.monotonic() + 4 * timeout
     while time.monotonic() < end:
@@ -48,7 +52,7 @@ for number, direction in enumerate(("original", "reply")):
             flow.peer.sendto(b"x" * 64, flow.sock.getsockname())
         packets += 1
         # With the C module, a cookie may come back, but the new rule is young.
-        before, age = age, idle(rule)
+        before, age = age, rule_value(rule, "idle_ms")
         if age is None or (direction == "reply" and age < before):
             stays = False
             break
