@@ -64,6 +64,9 @@ class Frame:
             sport=4000,
             dport=5000,
             flags=0x10,
+            seq=7,
+            ack=9,
+            tcp_options=b"",
             payload=MARK,
             udp_zero=False,
             ext=None,
@@ -91,8 +94,9 @@ class Frame:
         if f["proto"] == "udp":
             head, tail = ports + struct.pack("!H", 8 + len(f["payload"])), b""
         else:
-            head = ports + struct.pack("!IIBBH", 7, 9, 5 << 4, f["flags"], 500)
-            tail = struct.pack("!H", 0)
+            words = 5 + len(f["tcp_options"]) // 4
+            head = ports + struct.pack("!IIBBH", f["seq"], f["ack"], words << 4, f["flags"], 500)
+            tail = struct.pack("!H", 0) + f["tcp_options"]
         body = head + b"\0\0" + tail + f["payload"]
         if f["v"] == 4:
             pseudo = struct.pack("!BBH", 0, num, len(body))
