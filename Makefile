@@ -40,6 +40,14 @@ demo: ## real connections through NAT in the emulated NIC, on the stock kernel
 check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
 	@T='$(T)' M='$(M)' scripts/check
 
+.PHONY: drivers-table
+drivers-table: ## the table of Documentation/drivers.md, from what a run finds
+	@rm -f build/check/uml/drivers.md
+	@T=profiles M=uml scripts/check >/dev/null || [ -s build/check/uml/drivers.md ]
+	@sed -i -e '/^<!-- table/r build/check/uml/drivers.md' \
+		-e '/^<!-- table/,/^<!-- end/{/^<!--/!d}' Documentation/drivers.md
+	@git --no-pager diff --stat Documentation/drivers.md
+
 .PHONY: fuzz
 fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECONDS (3600)
 	@$(MAKE) --no-print-directory module-uml

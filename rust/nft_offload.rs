@@ -39,6 +39,10 @@ module! {
             default: 0,
             description: "0: offload both directions of a flow or none (default), 1: keep one if the other is refused",
         },
+        report_ms: u32 {
+            default: 10000,
+            description: "the least time between two messages on flows that stay in software, in ms (10000)",
+        },
         ttl: u8 {
             default: 0,
             description: "who decrements the TTL. 0: find out for each device (default), 1: the rule, as in tc, 2: the hardware, unasked",

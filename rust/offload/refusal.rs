@@ -3,6 +3,7 @@
 //! Why a flow is not in hardware.
 
 use crate::{
+    module_parameters,
     net::{
         eopnotsupp,
         flow_block::{write_errno, DriverError},
@@ -122,14 +123,13 @@ impl fmt::Display for Words<'_> {
 }
 
 /// Tells the kernel log that `flow` stays in software because of `refusal`, if nothing of the kind
-/// was told in the last ten seconds; else counts it. `now` is in jiffies.
+/// was told in the last `report_ms`; else counts it. `now` is in jiffies.
 pub(super) fn report(now: u64, net: &Net, flow: Option<&Flow>, refusal: &Refusal) {
-    const INTERVAL_MS: u32 = 10_000;
     static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
     static UNTOLD: Atomic<u64> = Atomic::new(0);
 
     let until = QUIET_UNTIL.load(Relaxed);
-    let next = now + msecs_to_jiffies(INTERVAL_MS) as u64;
+    let next = now + msecs_to_jiffies(*module_parameters::report_ms.value()) as u64;
     if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
         UNTOLD.fetch_add(1, Relaxed);
         return;

@@ -14,13 +14,15 @@
  *
  * rules       one line per rule, oldest first, key=value:
  *             cookie= via=ft|block in= vlan= [pppoe=] proto= src= sport= dst=
- *             dport= out= actions= packets= bytes= idle_ms=
+ *             dport= out= actions= packets= bytes= idle_ms= [waiting]
  *             vlan is "none", "7" or "100.200" (outer first; a tag that is not
- *             802.1Q reads "88a8:100"); actions is a comma separated list.
+ *             802.1Q reads "88a8:100"); actions is a comma separated list. A
+ *             rule that waits was taken, but there is no room for it yet.
  * counters    "name value" lines, totals first, then "nic0.name value".
  *             Writing 0 starts all totals from zero; rule state stays. A
  *             port's nic_*, cpu_* and exception_* count what entered there.
- * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full".
+ * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full",
+ *             or with +overcommit they wait.
  * latency_us  sleep before each REPLACE, DESTROY and STATS.
  * faults      "replace|destroy|stats|bind|unbind ERRNO PERCENT[%] [nicK]",
  *             one per line; 0% drops that fault, "none" all. With a port, only
@@ -31,6 +33,10 @@
  * reset       "1": the NIC loses all rules.
  * accept      words with + or -, "default" first resets; see emunic_words in
  *             emunic_knobs.c. Reading shows the state of every word.
+ * profile     mlx5-ft, mlx5-tc, mtk_ppe or airoha_ppe: what that driver takes
+ *             and refuses, and its capacity, in one word; "none" for neither.
+ *             Sets "accept" and "capacity", which may be changed afterwards;
+ *             then it reads "custom". See emunic_profile.c.
  * vanish      "nicK": unplugs the port: rules of it and to it are gone.
  * appear      "nicK": plugs it in again, in the initial namespace.
  *
@@ -131,6 +137,17 @@ enum emunic_word {
 	EMUNIC_NEED_MACS,
 	EMUNIC_PUSH_OUTER_FIRST,
 	EMUNIC_SILENT_ZERO,
+	EMUNIC_UNKNOWN_EINVAL,
+	EMUNIC_PRIO_RANGE,
+	EMUNIC_VLAN_REWRITE,
+	EMUNIC_CSUM_MANGLED,
+	EMUNIC_L4_ONLY,
+	EMUNIC_PPPOE_IS_TAG,
+	EMUNIC_ANY_KEY,
+	EMUNIC_MANGLE_EINVAL,
+	EMUNIC_FOREIGN_EINVAL,
+	EMUNIC_V6_PORT_MAC,
+	EMUNIC_OVERCOMMIT,
 	EMUNIC_NUM_WORDS,
 };
 
@@ -199,6 +216,8 @@ struct emunic_prog {
 	__be16 dport;
 	u8 num_pops;
 	u8 num_tags;
+	bool rewrite;		/* of the outer tag's ID, to what follows */
+	u16 rewrite_vid;
 	bool pppoe;
 	u8 out;
 	struct emunic_tag tag[EMUNIC_MAX_TAGS];	/* to push, outer first */
@@ -219,6 +238,7 @@ struct emunic_rule {
 	u64 packets_told;		/* by STATS */
 	u64 bytes_told;
 	bool via_ft;
+	bool waiting;		/* for room in the hardware */
 	struct rcu_head rcu;
 };
 
@@ -242,6 +262,7 @@ struct emunic {
 	struct xarray rules;		/* by age */
 	unsigned long last_id;
 	unsigned int num_rules;
+	unsigned int num_waiting;
 	unsigned int rules_max;
 	u64 total[EMUNIC_NUM_TOTALS];
 
@@ -281,8 +302,9 @@ bool emunic_bound_block(struct emunic_port *port);
 void emunic_free_leaked_binds(void);
 
 /* emunic_parse.c */
-int emunic_parse(struct emunic_port *port, const struct flow_cls_offload *f,
-		 struct emunic_key *key, struct emunic_prog *prog);
+int emunic_parse(struct emunic_port *port, bool via_ft,
+		 const struct flow_cls_offload *f, struct emunic_key *key,
+		 struct emunic_prog *prog);
 
 /* emunic_rules.c */
 extern const struct rhashtable_params emunic_match_params;
@@ -303,8 +325,13 @@ void emunic_debugfs_init(void);
 void emunic_debugfs_exit(void);
 
 /* emunic_knobs.c */
+unsigned long emunic_default_words(void);
 void emunic_knobs_reset(void);
 int emunic_inject(enum emunic_cmd cmd, const struct emunic_port *port);
 void emunic_knobs_debugfs(struct dentry *dir);
+
+/* emunic_profile.c */
+const char *emunic_profile_name(void);
+int emunic_profile_set(const char *name);
 
 #endif

@@ -40,7 +40,7 @@ static int emunic_replace_locked(struct emunic_port *port, bool via_ft,
 	rule = kzalloc_obj(*rule);
 	if (!rule)
 		return -ENOMEM;
-	err = emunic_parse(port, f, &rule->key, &rule->prog);
+	err = emunic_parse(port, via_ft, f, &rule->key, &rule->prog);
 	if (!err) {
 		rule->cookie = f->cookie;
 		rule->via_ft = via_ft;
@@ -76,6 +76,13 @@ static struct emunic_port *emunic_rule_port(struct emunic_rule *rule,
 	return rule ? &emunic.port[rule->key.port] : port;
 }
 
+static int emunic_unknown_cookie(void)
+{
+	if (emunic_accepts(EMUNIC_SILENT_ZERO))
+		return 0;
+	return emunic_accepts(EMUNIC_UNKNOWN_EINVAL) ? -EINVAL : -ENOENT;
+}
+
 static int emunic_destroy(struct emunic_port *port, struct flow_cls_offload *f)
 {
 	struct emunic_rule *rule = emunic_rule_find(f->cookie);
@@ -88,7 +95,7 @@ static int emunic_destroy(struct emunic_port *port, struct flow_cls_offload *f)
 	}
 	if (!rule) {
 		emunic.total[EMUNIC_DESTROY_ENOENT]++;
-		return emunic_accepts(EMUNIC_SILENT_ZERO) ? 0 : -ENOENT;
+		return emunic_unknown_cookie();
 	}
 	emunic_rule_del(rule);
 	emunic.total[EMUNIC_DESTROY_OK]++;
@@ -109,7 +116,7 @@ static int emunic_stats(struct emunic_port *port, struct flow_cls_offload *f)
 	}
 	if (!rule) {
 		emunic.total[EMUNIC_STATS_ENOENT]++;
-		return emunic_accepts(EMUNIC_SILENT_ZERO) ? 0 : -ENOENT;
+		return emunic_unknown_cookie();
 	}
 	packets = atomic64_read(&rule->packets);
 	bytes = atomic64_read(&rule->bytes);

@@ -382,9 +382,13 @@ static void emunic_rewrite_l2(struct sk_buff *skb, const struct emunic_key *key,
 		proto = &vh->h_vlan_encapsulated_proto;
 	}
 	for (i = prog->num_pops; i < key->num_tags; i++) {
+		u16 tci = f->tci[i];
+
+		if (!i && prog->rewrite)
+			tci = (tci & ~VLAN_VID_MASK) | prog->rewrite_vid;
 		*proto = key->tag[i].tpid;
 		vh = (void *)(proto + 1);
-		vh->h_vlan_TCI = htons(f->tci[i]);
+		vh->h_vlan_TCI = htons(tci);
 		proto = &vh->h_vlan_encapsulated_proto;
 	}
 	if (!prog->pppoe) {
@@ -457,7 +461,7 @@ static int emunic_forward(struct emunic_port *port, struct sk_buff *skb)
 	if (res != EMUNIC_HIT)
 		return res;
 	rule = rhashtable_lookup(&emunic.by_match, &key, emunic_match_params);
-	if (!rule)
+	if (!rule || READ_ONCE(rule->waiting))
 		return EMUNIC_MISS;
 	return emunic_execute(port, rule, &key, &f, skb);
 }

@@ -97,6 +97,8 @@ static void emunic_show_actions(struct seq_file *m,
 		seq_printf(m, "dmac:%pM,", prog->eth);
 	for (i = 0; i < prog->num_pops; i++)
 		seq_puts(m, "vlan_pop,");
+	if (prog->rewrite)
+		seq_printf(m, "vlan_id:%u,", prog->rewrite_vid);
 	if (prog->pppoe)
 		seq_printf(m, "pppoe_push:%u,", prog->pppoe_sid);
 	if (prog->num_tags) {
@@ -138,9 +140,10 @@ static int emunic_rules_show(struct seq_file *m, void *v)
 	seq_printf(m, " dport=%u out=nic%u actions=", ntohs(key->dport),
 		   rule->prog.out);
 	emunic_show_actions(m, rule);
-	seq_printf(m, " packets=%llu bytes=%llu idle_ms=%u\n",
+	seq_printf(m, " packets=%llu bytes=%llu idle_ms=%u%s\n",
 		   atomic64_read(&rule->packets), atomic64_read(&rule->bytes),
-		   jiffies_to_msecs(jiffies - READ_ONCE(rule->last_used)));
+		   jiffies_to_msecs(jiffies - READ_ONCE(rule->last_used)),
+		   READ_ONCE(rule->waiting) ? " waiting" : "");
 	return 0;
 }
 

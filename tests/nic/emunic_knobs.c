@@ -41,8 +41,33 @@ static const struct {
 	 * each push wraps the one before, as tc and mlx5 do
 	 */
 	[EMUNIC_PUSH_OUTER_FIRST] = { "push_outer_first", false },
-	/* STATS and DESTROY of an unknown cookie answer 0 */
+	/* STATS and DESTROY of an unknown cookie answer 0, -EINVAL */
 	[EMUNIC_SILENT_ZERO] = { "silent_zero", false },
+	[EMUNIC_UNKNOWN_EINVAL] = { "unknown_einval", false },
+	/* refuse FT rules of a priority beyond 0 to 15, others beyond 16 */
+	[EMUNIC_PRIO_RANGE] = { "prio_range", false },
+	/* pop and push is a new ID in an 802.1Q tag that is matched; no more
+	 * than two pops and pushes
+	 */
+	[EMUNIC_VLAN_REWRITE] = { "vlan_rewrite", false },
+	/* refuse CSUM unless something was rewritten before */
+	[EMUNIC_CSUM_MANGLED] = { "csum_mangled", false },
+	/* PORTS and IP headers other than TTL are for TCP and UDP only */
+	[EMUNIC_L4_ONLY] = { "l4_only", false },
+	/* PPPoE is one of the two tags */
+	[EMUNIC_PPPOE_IS_TAG] = { "pppoe_is_tag", false },
+	/* do not look whether there are match keys that are not known, nor at
+	 * the protocol of tags
+	 */
+	[EMUNIC_ANY_KEY] = { "any_key", false },
+	/* a mangle of a field that is not known is -EINVAL */
+	[EMUNIC_MANGLE_EINVAL] = { "mangle_einval", false },
+	/* a redirect to a device of others is -EINVAL */
+	[EMUNIC_FOREIGN_EINVAL] = { "foreign_einval", false },
+	/* the source MAC of IPv6 is the egress port's, whatever the rule says */
+	[EMUNIC_V6_PORT_MAC] = { "v6_port_mac", false },
+	/* rules beyond the capacity are taken, and idle until there is room */
+	[EMUNIC_OVERCOMMIT] = { "overcommit", false },
 };
 
 static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {
@@ -53,7 +78,7 @@ static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {
 	[EMUNIC_CMD_UNBIND] = "unbind",
 };
 
-static unsigned long emunic_default_words(void)
+unsigned long emunic_default_words(void)
 {
 	unsigned long accept = 0;
 	int i;
@@ -159,6 +184,32 @@ static ssize_t emunic_accept_write(struct file *file, const char __user *ubuf,
 	return err ?: len;
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(emunic_accept);
+
+static int emunic_profile_show(struct seq_file *m, void *v)
+{
+	mutex_lock(&emunic.lock);
+	seq_printf(m, "%s\n", emunic_profile_name());
+	mutex_unlock(&emunic.lock);
+	return 0;
+}
+
+static ssize_t emunic_profile_write(struct file *file, const char __user *ubuf,
+				    size_t len, loff_t *ppos)
+{
+	char *buf;
+	int err;
+
+	buf = emunic_get_line(ubuf, len);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+
+	mutex_lock(&emunic.lock);
+	err = emunic_profile_set(strim(buf));
+	mutex_unlock(&emunic.lock);
+	kfree(buf);
+	return err ?: len;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(emunic_profile);
 
 static int emunic_faults_show(struct seq_file *m, void *v)
 {
@@ -364,6 +415,7 @@ void emunic_knobs_debugfs(struct dentry *dir)
 	debugfs_create_u32("capacity", 0600, dir, &emunic.capacity);
 	debugfs_create_u32("latency_us", 0600, dir, &emunic.latency_us);
 	debugfs_create_file("accept", 0600, dir, NULL, &emunic_accept_fops);
+	debugfs_create_file("profile", 0600, dir, NULL, &emunic_profile_fops);
 	debugfs_create_file("faults", 0600, dir, NULL, &emunic_faults_fops);
 	debugfs_create_file("evict", 0200, dir, NULL, &emunic_evict_fops);
 	debugfs_create_file("reset", 0200, dir, NULL, &emunic_reset_fops);

@@ -20,6 +20,8 @@
 	 BIT_ULL(FLOW_DISSECTOR_KEY_PORTS) |			\
 	 BIT_ULL(FLOW_DISSECTOR_KEY_TCP))
 
+#define EMUNIC_MAX_PRIO	16	/* with prio_range; FT counts from 0 */
+
 #define EMUNIC_TCP_EXC	(be32_to_cpu(TCP_FLAG_FIN | TCP_FLAG_SYN | \
 				     TCP_FLAG_RST) >> 16)
 
@@ -82,6 +84,12 @@ static bool emunic_tpid_ok(__be16 tpid)
 	       (tpid == htons(ETH_P_8021AD) && emunic_accepts(EMUNIC_8021AD));
 }
 
+static bool emunic_match_tpid_ok(__be16 tpid)
+{
+	return emunic_tpid_ok(tpid) ||
+	       (tpid == htons(ETH_P_8021AD) && emunic_accepts(EMUNIC_ANY_KEY));
+}
+
 static int emunic_match_tag(const struct flow_match_vlan *vlan,
 			    struct netlink_ext_ack *extack,
 			    struct emunic_key *key)
@@ -94,7 +102,7 @@ static int emunic_match_tag(const struct flow_match_vlan *vlan,
 		NL_SET_ERR_MSG_MOD(extack, "vlan: exactly id and tpid");
 		return -EOPNOTSUPP;
 	}
-	if (!emunic_tpid_ok(vlan->key->vlan_tpid)) {
+	if (!emunic_match_tpid_ok(vlan->key->vlan_tpid)) {
 		NL_SET_ERR_MSG_FMT_MOD(extack, "vlan: tpid %#x not supported",
 				       ntohs(vlan->key->vlan_tpid));
 		return -EOPNOTSUPP;
@@ -181,6 +189,12 @@ static int emunic_match_l4(const struct flow_rule *rule,
 	struct flow_match_ports ports;
 	struct flow_match_tcp tcp;
 
+	if (has_ports && emunic_accepts(EMUNIC_L4_ONLY) &&
+	    key->l4proto != IPPROTO_TCP && key->l4proto != IPPROTO_UDP) {
+		NL_SET_ERR_MSG_MOD(extack, "ports are for TCP and UDP only");
+		return -EINVAL;
+	}
+
 	switch (key->l4proto) {
 	case IPPROTO_GRE:
 		if (has_ports || has_tcp || !emunic_accepts(EMUNIC_GRE)) {
@@ -237,7 +251,7 @@ static int emunic_parse_match(struct emunic_port *port,
 	if (emunic_accepts(EMUNIC_PPPOE_MATCH))
 		keys |= BIT_ULL(FLOW_DISSECTOR_KEY_PPPOE);
 	unknown = rule->match.dissector->used_keys & ~keys;
-	if (unknown) {
+	if (unknown && !emunic_accepts(EMUNIC_ANY_KEY)) {
 		NL_SET_ERR_MSG_FMT_MOD(extack, "match keys %#llx not supported",
 				       unknown);
 		return -EOPNOTSUPP;
@@ -371,6 +385,9 @@ static int emunic_mangle_ip(const struct flow_action_entry *act,
 		return -EOPNOTSUPP;
 	if (off == (v6 ? 4 : 8))
 		return emunic_mangle_ttl(act, prog, v6 ? 3 : 0);
+	if (emunic_accepts(EMUNIC_L4_ONLY) && key->l4proto != IPPROTO_TCP &&
+	    key->l4proto != IPPROTO_UDP)
+		return -EOPNOTSUPP;
 	if (act->id != FLOW_ACTION_MANGLE)
 		return -EOPNOTSUPP;
 	if (!v6 && off == 12)
@@ -415,6 +432,10 @@ static int emunic_act_mangle(const struct flow_action_entry *act,
 	default:
 		break;
 	}
+	/* what it knows nothing of at all, such as IPv6, is not supported */
+	if (err && mangle && emunic_accepts(EMUNIC_MANGLE_EINVAL) &&
+	    act->mangle.htype != FLOW_ACT_MANGLE_HDR_TYPE_IP6)
+		err = -EINVAL;
 	if (err)
 		NL_SET_ERR_MSG_FMT_MOD(extack,
 				       "%s of header %u offset %u mask %#x not supported",
@@ -422,6 +443,56 @@ static int emunic_act_mangle(const struct flow_action_entry *act,
 				       act->mangle.htype, act->mangle.offset,
 				       act->mangle.mask);
 	return err;
+}
+
+/* What tags there are after what was done so far. */
+static unsigned int emunic_tags_left(const struct emunic_key *key,
+				     const struct emunic_prog *prog)
+{
+	bool pppoe = prog->pppoe && emunic_accepts(EMUNIC_PPPOE_IS_TAG);
+
+	return key->num_tags - prog->num_pops + prog->num_tags + pppoe;
+}
+
+/*
+ * A push after a pop changes the ID of the tag that was to be popped, and
+ * nothing else of it: neither its priority nor its protocol.
+ */
+static int emunic_act_rewrite(const struct flow_action_entry *act,
+			      const struct emunic_key *key,
+			      struct netlink_ext_ack *extack,
+			      struct emunic_prog *prog)
+{
+	if (key->tag[0].tpid != htons(ETH_P_8021Q)) {
+		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: needs a match on 802.1Q");
+		return -EOPNOTSUPP;
+	}
+	if (act->vlan.prio) {
+		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: not of the priority");
+		return -EOPNOTSUPP;
+	}
+	if (prog->num_pops != 1 || prog->rewrite) {
+		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: of one tag only");
+		return -EOPNOTSUPP;
+	}
+	prog->num_pops = 0;
+	prog->rewrite = true;
+	prog->rewrite_vid = act->vlan.vid;
+	return 0;
+}
+
+static int emunic_act_pop(const struct emunic_key *key,
+			  struct netlink_ext_ack *extack,
+			  struct emunic_prog *prog)
+{
+	if (prog->num_pops == key->num_tags || prog->num_tags ||
+	    prog->rewrite) {
+		NL_SET_ERR_MSG_MOD(extack,
+				   "vlan pop: no such tag, or after a push");
+		return -EOPNOTSUPP;
+	}
+	prog->num_pops++;
+	return 0;
 }
 
 static int emunic_act_push(const struct flow_action_entry *act,
@@ -438,8 +509,10 @@ static int emunic_act_push(const struct flow_action_entry *act,
 		NL_SET_ERR_MSG_MOD(extack, "vlan push: tpid or id");
 		return -EOPNOTSUPP;
 	}
-	if (key->num_tags - prog->num_pops + prog->num_tags >=
-	    EMUNIC_MAX_TAGS) {
+	if (emunic_accepts(EMUNIC_VLAN_REWRITE) &&
+	    (prog->num_pops || prog->rewrite))
+		return emunic_act_rewrite(act, key, extack, prog);
+	if (emunic_tags_left(key, prog) >= EMUNIC_MAX_TAGS) {
 		NL_SET_ERR_MSG_MOD(extack, "vlan push: more than two tags");
 		return -EOPNOTSUPP;
 	}
@@ -460,7 +533,8 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 
 	if (!out) {
 		NL_SET_ERR_MSG_MOD(extack, "redirect: not a port of this NIC");
-		return -EOPNOTSUPP;
+		return emunic_accepts(EMUNIC_FOREIGN_EINVAL) ? -EINVAL :
+							       -EOPNOTSUPP;
 	}
 	if (!out->present) {
 		NL_SET_ERR_MSG_MOD(extack, "redirect: port has vanished");
@@ -474,6 +548,13 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 	return 0;
 }
 
+static bool emunic_rewrites(const struct emunic_prog *prog)
+{
+	return prog->src_words || prog->dst_words || prog->set_sport ||
+	       prog->set_dport || prog->ttl_mode == EMUNIC_TTL_DEC ||
+	       prog->ttl_mode == EMUNIC_TTL_SET;
+}
+
 static int emunic_parse_action(const struct flow_action_entry *act,
 			       const struct emunic_key *key,
 			       struct netlink_ext_ack *extack,
@@ -484,6 +565,11 @@ static int emunic_parse_action(const struct flow_action_entry *act,
 	case FLOW_ACTION_ADD:
 		return emunic_act_mangle(act, key, extack, prog, eth_bytes);
 	case FLOW_ACTION_CSUM:
+		if (emunic_accepts(EMUNIC_CSUM_MANGLED) && !*eth_bytes &&
+		    !emunic_rewrites(prog)) {
+			NL_SET_ERR_MSG_MOD(extack, "csum: only after a mangle");
+			return -EOPNOTSUPP;
+		}
 		/* done by the hardware, told or not */
 		if (!(act->csum_flags & ~(TCA_CSUM_UPDATE_FLAG_IPV4HDR |
 					  TCA_CSUM_UPDATE_FLAG_TCP |
@@ -492,18 +578,17 @@ static int emunic_parse_action(const struct flow_action_entry *act,
 		NL_SET_ERR_MSG_MOD(extack, "csum: flags not supported");
 		return -EOPNOTSUPP;
 	case FLOW_ACTION_VLAN_POP:
-		if (prog->num_pops < key->num_tags && !prog->num_tags) {
-			prog->num_pops++;
-			return 0;
-		}
-		NL_SET_ERR_MSG_MOD(extack,
-				   "vlan pop: no such tag, or after a push");
-		return -EOPNOTSUPP;
+		return emunic_act_pop(key, extack, prog);
 	case FLOW_ACTION_VLAN_PUSH:
 		return emunic_act_push(act, key, extack, prog);
 	case FLOW_ACTION_PPPOE_PUSH:
 		if (prog->pppoe || !emunic_accepts(EMUNIC_PPPOE_PUSH)) {
 			NL_SET_ERR_MSG_MOD(extack, "pppoe push not supported");
+			return -EOPNOTSUPP;
+		}
+		if (emunic_accepts(EMUNIC_PPPOE_IS_TAG) &&
+		    emunic_tags_left(key, prog) >= EMUNIC_MAX_TAGS) {
+			NL_SET_ERR_MSG_MOD(extack, "pppoe push: a third tag");
 			return -EOPNOTSUPP;
 		}
 		prog->pppoe = true;
@@ -516,6 +601,18 @@ static int emunic_parse_action(const struct flow_action_entry *act,
 				       act->id);
 		return -EOPNOTSUPP;
 	}
+}
+
+/* The source MAC is the address of the port where frames leave. */
+static void emunic_own_mac(struct emunic_prog *prog)
+{
+	struct net_device *nic;
+
+	rcu_read_lock();
+	nic = rcu_dereference(emunic.port[prog->out].nic);
+	if (nic)
+		ether_addr_copy(prog->eth + ETH_ALEN, nic->dev_addr);
+	rcu_read_unlock();
 }
 
 static int emunic_parse_actions(const struct flow_action *action,
@@ -560,20 +657,31 @@ static int emunic_parse_actions(const struct flow_action *action,
 		return -EOPNOTSUPP;
 	}
 	if (emunic_accepts(EMUNIC_NEED_MACS) &&
-	    !(prog->set_dmac && prog->set_smac)) {
+	    !(prog->set_dmac && is_valid_ether_addr(prog->eth) &&
+	      prog->set_smac && is_valid_ether_addr(prog->eth + ETH_ALEN))) {
 		NL_SET_ERR_MSG_MOD(extack, "both MAC addresses must be set");
 		return -EINVAL;
 	}
+	if (emunic_accepts(EMUNIC_V6_PORT_MAC) &&
+	    key->n_proto == htons(ETH_P_IPV6))
+		emunic_own_mac(prog);
 	return 0;
 }
 
 /* Called with emunic.lock held; key and prog are zero. */
-int emunic_parse(struct emunic_port *port, const struct flow_cls_offload *f,
-		 struct emunic_key *key, struct emunic_prog *prog)
+int emunic_parse(struct emunic_port *port, bool via_ft,
+		 const struct flow_cls_offload *f, struct emunic_key *key,
+		 struct emunic_prog *prog)
 {
 	struct netlink_ext_ack *extack = f->common.extack;
+	u32 max_prio = via_ft ? EMUNIC_MAX_PRIO - 1 : EMUNIC_MAX_PRIO;
 	int err;
 
+	/* a negative one is a huge one */
+	if (emunic_accepts(EMUNIC_PRIO_RANGE) && f->common.prio > max_prio) {
+		NL_SET_ERR_MSG_MOD(extack, "priority out of range");
+		return -EOPNOTSUPP;
+	}
 	if (emunic_accepts(EMUNIC_NEED_PRIO) && (int)f->common.prio < 1) {
 		NL_SET_ERR_MSG_MOD(extack, "priority must be 1 or more");
 		return -EOPNOTSUPP;

@@ -37,9 +37,13 @@ int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack)
 		emunic.total[EMUNIC_REPLACE_EEXIST]++;
 		return -EEXIST;
 	}
-	if (emunic.capacity && emunic.num_rules >= emunic.capacity) {
-		NL_SET_ERR_MSG_MOD(extack, "table full");
-		return -ENOSPC;
+	if (emunic.capacity &&
+	    emunic.num_rules - emunic.num_waiting >= emunic.capacity) {
+		if (!emunic_accepts(EMUNIC_OVERCOMMIT)) {
+			NL_SET_ERR_MSG_MOD(extack, "table full");
+			return -ENOSPC;
+		}
+		rule->waiting = true;
 	}
 
 	err = xa_reserve(&emunic.rules, id, GFP_KERNEL);
@@ -60,6 +64,7 @@ int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack)
 	emunic.last_id = id;
 	xa_store(&emunic.rules, id, rule, GFP_KERNEL); /* has its room */
 	emunic.num_rules++;
+	emunic.num_waiting += rule->waiting;
 	emunic.port[rule->key.port].num_rules++;
 	emunic.rules_max = max(emunic.rules_max, emunic.num_rules);
 	return 0;
@@ -76,6 +81,23 @@ err_release:
 	return err;
 }
 
+/* There is room for one rule: the oldest that waits. */
+static void emunic_rules_fill(void)
+{
+	struct emunic_rule *rule;
+	unsigned long id;
+
+	if (!emunic.num_waiting)
+		return;
+	xa_for_each(&emunic.rules, id, rule) {
+		if (!rule->waiting)
+			continue;
+		WRITE_ONCE(rule->waiting, false);
+		emunic.num_waiting--;
+		return;
+	}
+}
+
 void emunic_rule_del(struct emunic_rule *rule)
 {
 	lockdep_assert_held(&emunic.lock);
@@ -87,6 +109,10 @@ void emunic_rule_del(struct emunic_rule *rule)
 	xa_erase(&emunic.rules, rule->id);
 	emunic.num_rules--;
 	emunic.port[rule->key.port].num_rules--;
+	if (rule->waiting)
+		emunic.num_waiting--;
+	else
+		emunic_rules_fill();
 	kfree_rcu(rule, rcu);
 }
 

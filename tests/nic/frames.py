@@ -23,7 +23,7 @@ SOL_PACKET, PACKET_AUXDATA = 263, 8
 CMAC = bytes.fromhex("020000000c01")
 RMAC = bytes.fromhex("026e69630000")
 NEW_DMAC = bytes.fromhex("020000000501")
-NEW_SMAC = bytes.fromhex("026e69630001")
+NEW_SMAC = bytes.fromhex("0200000005f1")
 C4, S4, N4, M4 = "10.0.0.2", "10.0.1.2", "10.0.1.99", "10.0.1.77"
 C6, S6, N6, M6 = "fd00::2", "fd01::2", "fd01::99", "fd01::77"
 MARK = b"emunic-frame"
@@ -64,6 +64,9 @@ class Frame:
             sport=4000,
             dport=5000,
             flags=0x10,
+            seq=7,
+            ack=9,
+            tcp_options=b"",
             payload=MARK,
             udp_zero=False,
             ext=None,
@@ -91,8 +94,9 @@ class Frame:
         if f["proto"] == "udp":
             head, tail = ports + struct.pack("!H", 8 + len(f["payload"])), b""
         else:
-            head = ports + struct.pack("!IIBBH", 7, 9, 5 << 4, f["flags"], 500)
-            tail = struct.pack("!H", 0)
+            words = 5 + len(f["tcp_options"]) // 4
+            head = ports + struct.pack("!IIBBH", f["seq"], f["ack"], words << 4, f["flags"], 500)
+            tail = struct.pack("!H", 0) + f["tcp_options"]
         body = head + b"\0\0" + tail + f["payload"]
         if f["v"] == 4:
             pseudo = struct.pack("!BBH", 0, num, len(body))
@@ -411,6 +415,21 @@ def tags(b):
     )
     b.case("vlan push", base, one.change(**out), tail=push(7))
     b.case("vlan pop and push", one, base.change(**out, tags=((q, 9),)), tail=pop + push(9))
+    # as mlx5: the tag that would be popped gets the ID that would be pushed
+    b.case(
+        "vlan rewritten, priority kept",
+        one.change(tags=((q, 5 << 13 | 1 << 12 | 7),)),
+        one.change(**out, tags=((q, 5 << 13 | 1 << 12 | 9),)),
+        tail=pop + push(9),
+        accept="+vlan_rewrite",
+    )
+    b.case(
+        "vlan rewritten, protocol kept",
+        one,
+        one.change(**out, tags=((q, 9),)),
+        tail=pop + push(9, "802.1ad"),
+        accept="+vlan_rewrite +8021ad",
+    )
     b.case("vlan kept", one, one.change(**out))
     b.case(
         "vlan kept with priority, another pushed",
@@ -534,6 +553,15 @@ def ttl_as_told(b):
         )
 
 
+def own_mac(b):
+    with open("/sys/class/net/nic1/address") as f:
+        own = bytes.fromhex(f.read().strip().replace(":", ""))
+    for v, smac in ((4, NEW_SMAC), (6, own)):
+        f = Frame(v=v)
+        out = f.change(dst=NEW_DMAC, src=smac, ttl=63)
+        b.case(f"v{v} source mac of the port, for IPv6", f, out, accept="+v6_port_mac")
+
+
 def main():
     b = Bench(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     for v in (4, 6):
@@ -542,6 +570,7 @@ def main():
     tags(b)
     exceptions(b)
     ttl_as_told(b)
+    own_mac(b)
     knob("accept", "default")
     run("tc", "filter", "del", "dev", "nic0", "ingress")
     return 1 if b.failed else 0

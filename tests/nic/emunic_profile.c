@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * emunic: profiles: which words of "accept" make the NIC take and refuse what a
+ * real driver does. Places are in drivers/net/ethernet/ of Linux 7.2; mlx5 is
+ * mellanox/mlx5/core/, mtk is mediatek/mtk_ppe_offload.c, airoha is
+ * airoha/airoha_ppe.c. What no profile has: firmware that is older than the
+ * driver, and mtk's and airoha's threshold of 30 packets/s before they bind.
+ */
+#include <linux/string.h>
+
+#include "emunic.h"
+
+/*
+ * The parser that TC_SETUP_FT and TC_SETUP_BLOCK share:
+ *  8021AD          an S-VLAN match, en_tc.c:2812; any TPID is pushed,
+ *                  en/tc/act/vlan.c:70
+ *  TTL_ADD         ADD of TTL, en_tc.c:3251; nobody does it unasked
+ *  GRE             any protocol without PORTS, en_tc.c:2943
+ *  V6_MANGLE       en_tc.c:3255
+ *  (PPPOE_*)       neither a key, en_tc.c:2725, nor an action,
+ *                  en/tc/act/act.c:9
+ *  (HAIRPIN)       not to itself, en/tc/act/mirred.c:139, 266
+ *  (ANY_PORT)      META is the port's own, en_tc.c:2670
+ *  (NEED_META)     may be missing, en_tc.c:2644
+ *  L4_ONLY         -EINVAL for PORTS, en_tc.c:3065; IP headers, en_tc.c:3558
+ *  CSUM_MANGLED    en/tc/act/csum.c:17
+ *  VLAN_REWRITE    en/tc/act/vlan.c:154, vlan_mangle.c:31; depth of two,
+ *                  vlan.c:42
+ *  PRIO_RANGE      FDB_TC_MAX_PRIO of NICs without ignore_flow_level,
+ *                  lib/fs_chains.c:132; en/rep/tc.c:230
+ *  UNKNOWN_EINVAL  en_tc.c:4943, 610
+ */
+#define EMUNIC_MLX5							\
+	(BIT(EMUNIC_BLOCK) | BIT(EMUNIC_8021AD) | BIT(EMUNIC_TTL_ADD) |	\
+	 BIT(EMUNIC_GRE) | BIT(EMUNIC_V6_MANGLE) | BIT(EMUNIC_L4_ONLY) | \
+	 BIT(EMUNIC_CSUM_MANGLED) | BIT(EMUNIC_VLAN_REWRITE) |		\
+	 BIT(EMUNIC_PRIO_RANGE) | BIT(EMUNIC_UNKNOWN_EINVAL))
+
+/*
+ * FT, BLOCK         mtk:671, airoha_eth.c: either, with one callback
+ * NEED_META         mtk:310, airoha:1100
+ * NEED_MACS         -EINVAL, mtk:407, airoha:1184
+ * ANY_KEY           neither used_keys nor tags are looked at; the hardware
+ *                   takes off what is there
+ * (8021AD)          only 0x8100 is pushed, mtk:385, airoha:1163
+ * (GRE)             PORTS are needed, mtk:425, airoha:1202
+ * (TTL_ADD)         no FLOW_ACTION_ADD, mtk:402, airoha:1179; the hardware
+ *                   does it, mtk_ppe.c:225, airoha:358
+ * (V6_MANGLE)       mtk:469, airoha:1243
+ * MANGLE_EINVAL     of ports and IPv4, mtk:149, 169, airoha:251, 269
+ * PPPOE_*           push, mtk:394, airoha:1172; the hardware decapsulates, and
+ *                   the key is not looked at
+ * HAIRPIN           no check
+ * PUSH_OUTER_FIRST  vlan1 is the outer tag, mtk:486, airoha:459
+ * OVERCOMMIT        taking a rule only queues it, mtk:509, airoha:1264
+ */
+#define EMUNIC_PPE							\
+	(BIT(EMUNIC_FT) | BIT(EMUNIC_BLOCK) | BIT(EMUNIC_NEED_META) |	\
+	 BIT(EMUNIC_NEED_MACS) | BIT(EMUNIC_ANY_KEY) |			\
+	 BIT(EMUNIC_MANGLE_EINVAL) | BIT(EMUNIC_PPPOE_PUSH) |		\
+	 BIT(EMUNIC_PPPOE_MATCH) | BIT(EMUNIC_HAIRPIN) |		\
+	 BIT(EMUNIC_PUSH_OUTER_FIRST) | BIT(EMUNIC_OVERCOMMIT))
+
+static const struct {
+	const char *name;
+	unsigned long words;
+	u32 capacity;
+} emunic_profiles[] = {
+	/* representors of VFs and SFs, en/rep/tc.c:247; FT_TBL_SZ,
+	 * lib/fs_chains.c:19
+	 */
+	{ "mlx5-ft", EMUNIC_MLX5 | BIT(EMUNIC_FT), 64 * 1024 },
+	/* PF and uplink, en_main.c:4004: no TC_SETUP_FT; priorities from 1 */
+	{ "mlx5-tc", EMUNIC_MLX5 | BIT(EMUNIC_NEED_PRIO), 0 },
+	/* mtk:384, 395; MTK_PPE_ENTRIES, mtk_ppe.h:12 */
+	{ "mtk_ppe", EMUNIC_PPE | BIT(EMUNIC_PPPOE_IS_TAG), 16 * 1024 },
+	/* airoha:381, 453; airoha_eth.h:54, 56 */
+	{ "airoha_ppe", EMUNIC_PPE | BIT(EMUNIC_FOREIGN_EINVAL) |
+	  BIT(EMUNIC_V6_PORT_MAC), 24 * 1024 },
+};
+
+const char *emunic_profile_name(void)
+{
+	int i;
+
+	lockdep_assert_held(&emunic.lock);
+	for (i = 0; i < ARRAY_SIZE(emunic_profiles); i++)
+		if (emunic.accept == emunic_profiles[i].words &&
+		    emunic.capacity == emunic_profiles[i].capacity)
+			return emunic_profiles[i].name;
+	return emunic.accept == emunic_default_words() && !emunic.capacity ?
+	       "none" : "custom";
+}
+
+int emunic_profile_set(const char *name)
+{
+	int i;
+
+	lockdep_assert_held(&emunic.lock);
+	if (!strcmp(name, "none")) {
+		WRITE_ONCE(emunic.accept, emunic_default_words());
+		emunic.capacity = 0;
+		return 0;
+	}
+	for (i = 0; i < ARRAY_SIZE(emunic_profiles); i++) {
+		if (strcmp(name, emunic_profiles[i].name))
+			continue;
+		WRITE_ONCE(emunic.accept, emunic_profiles[i].words);
+		emunic.capacity = emunic_profiles[i].capacity;
+		return 0;
+	}
+	return -EINVAL;
+}
