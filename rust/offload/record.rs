@@ -94,6 +94,8 @@ pub(super) struct State {
     /// The ways that packets take; set as long as the flow is in the table's index. A flow without
     /// has no rules.
     pub(super) ways: Option<KBox<Ways>>,
+    /// Its packets would go another way now: it gets no rules any more.
+    pub(super) evicted: bool,
     /// When hardware last saw a packet of either direction, in jiffies; 0 or some time in the past
     /// if never.
     pub(super) hit: u64,

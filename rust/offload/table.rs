@@ -138,11 +138,16 @@ impl Table {
     }
 
     /// The host would send the packets of a flow another way: no rule may go on with the old one,
-    /// nor the entry in software.
+    /// nor the entry in software. The caller tears the entry down afterwards: then there may be a new
+    /// one for the same packets, which must find no rule of the old one in hardware.
+    fn evict_locked(&self, record: &Record, rules: &mut Rules<'_>) {
+        rules.state.evicted = true;
+        self.withdraw_locked(record, rules);
+    }
+
     fn evict(&self, table: &Flowtable, devices: &Devices, record: &Record) {
-        // First, so that nothing is installed any more when the rules are gone (`Self::offer`).
+        self.evict_locked(record, &mut Rules::new(table, devices, record));
         table.teardown(record.name());
-        self.withdraw(table, devices, record);
     }
 
     /// Installs what is missing of `flow`.
@@ -161,6 +166,7 @@ impl Table {
                 let watched = self.watch(table.net(), record, &mut rules.state, described)?;
                 if !watched && now < self.changed.load(Relaxed) + ms(SETTLING_MS) {
                     // Made just before a change, which did not find it in the index.
+                    self.evict_locked(record, rules);
                     flow.teardown();
                     return Err(ENOENT);
                 }
@@ -242,8 +248,7 @@ impl Table {
         let record = self.record_or_new(table, devices, flow)?;
         let mut rules = Rules::new(table, devices, &record);
 
-        // Once more, because `Self::evict` may have been here.
-        if flow.is_leaving() {
+        if rules.state.evicted {
             return Err(ENOENT);
         }
         if !rules.state.is_empty() {
@@ -448,8 +453,8 @@ impl Offload for Table {
             let ways = rules.state.ways.as_deref().copied();
             if let Some(ways) = ways {
                 if !ways.is_live(net, dir) {
+                    self.evict_locked(&record, &mut rules);
                     flow.teardown();
-                    self.withdraw_locked(&record, &mut rules);
                 } else if stats.packets > 0 {
                     // The host does not send to it, and would forget it.
                     ways.way(dir).use_neighbour(net);

@@ -22,6 +22,7 @@ use crate::{
 use core::net::IpAddr;
 use kernel::{
     prelude::*,
+    rbtree::RBTree,
     sync::Arc,
     time::msecs_to_jiffies, //
 };
@@ -137,24 +138,18 @@ impl Truth {
     /// Looks into all events of a queue, of equal ones once. `each` is called for each of them.
     fn look_into(&self, queue: &Queue<Event>, mut each: impl FnMut(Event, What)) {
         let (events, lost) = queue.take();
-        let mut todo = KVec::new();
+        let mut todo = RBTree::new();
 
         for event in events {
             let what = What::of(event.what);
             each(event, what);
-            if todo.push((event.net, what), GFP_KERNEL).is_err() {
+            let key = (event.net, what);
+            if todo.try_create_and_insert(key, (), GFP_KERNEL).is_err() {
                 self.recheck(Some(event.net), what);
             }
         }
-        todo.sort_unstable();
-
-        let mut done = None;
-        for &todo in todo.iter() {
-            if done != Some(todo) {
-                let (net, what) = todo;
-                self.recheck(Some(net), what);
-                done = Some(todo);
-            }
+        for &(net, what) in todo.keys() {
+            self.recheck(Some(net), what);
         }
         if lost {
             self.recheck(None, What::Devices);

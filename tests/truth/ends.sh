@@ -21,7 +21,7 @@ events() {
 	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"
 
 	ended=$(ends_and_reuse) && status=ok || status=not_ok
-	echo "$ended" | sed "s/^/# $module: /"
+	echo "# $module: ${ended//$'\n'/$'\n'# $module: }"
 	[ "$module" = c ] ||
 		$status "after FIN and RST the rules are withdrawn within $gone_limit ms, and the ports can be used again"
 }

@@ -30,6 +30,7 @@ world() {
 	on "$server" ip addr add fd00:9::9/128 dev lo
 	on "$server" sysctl -qw net.ipv4.conf.wire1.arp_notify=1 net.ipv6.conf.wire1.ndisc_notify=1 \
 		net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.rp_filter=0
+	on "$router" sysctl -qw net.ipv4.conf.nic1.arp_notify=1 net.ipv6.conf.nic1.ndisc_notify=1
 	on "$router" ip route add 10.9.9.9 via 10.0.2.2
 	on "$router" ip route add fd00:9::9 via fd00:2::2
 }
