@@ -347,11 +347,13 @@ _clean() {
 	local command ns module dir
 	for command in "${_at_exit[@]}"; do eval "$command"; done
 	for ns in "${_namespaces[@]}"; do
-		ip netns pids "$ns" | xargs -r kill -KILL 2>/dev/null
+		ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null
 	done
 	for dir in "${_flow_dir[@]}"; do rm -rf "$dir"; done
 	[ ${#_loaded[@]} = 0 ] || [ -n "${router-unset}" ] || nft flush ruleset
-	for ns in "${_namespaces[@]}"; do ip netns delete "$ns"; done
+	for ns in "${_namespaces[@]}"; do
+		[ ! -e "/run/netns/$ns" ] || ip netns delete "$ns"
+	done
 	# A namespace goes in the background, and holds the modules until it is gone.
 	for module in "${_loaded[@]}"; do
 		unload_module "$module" || not_ok "$module can be unloaded"

@@ -3,6 +3,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/delay.h>
+#include <linux/error-injection.h>
 #include <net/pkt_cls.h>
 
 #include "emunic.h"
@@ -130,8 +131,9 @@ static int emunic_stats(struct emunic_port *port, struct flow_cls_offload *f)
 	return 0;
 }
 
-static int emunic_clsflower(struct emunic_port *port, bool via_ft,
-			    enum tc_setup_type type, void *type_data)
+/* fail_function can make it fail before it has done anything. */
+static noinline int emunic_clsflower(struct emunic_port *port, bool via_ft,
+				     enum tc_setup_type type, void *type_data)
 {
 	struct flow_cls_offload *f = type_data;
 	u32 latency = READ_ONCE(emunic.latency_us);
@@ -162,6 +164,7 @@ static int emunic_clsflower(struct emunic_port *port, bool via_ft,
 	mutex_unlock(&emunic.lock);
 	return err;
 }
+ALLOW_ERROR_INJECTION(emunic_clsflower, ERRNO);
 
 static int emunic_ft_cb(enum tc_setup_type type, void *type_data, void *cb_priv)
 {

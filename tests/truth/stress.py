@@ -181,7 +181,7 @@ class Stress:
         write(f"{NIC}/latency_us", "0")
 
     def do_nic_refuses(self):
-        write(f"{NIC}/faults", "replace -28 40%\nstats -5 10%\n")
+        write(f"{NIC}/faults", "replace -28 40%\nstats -5 10%\ndestroy -5 20%\n")
         self.a_while()
         write(f"{NIC}/faults", "none")
 

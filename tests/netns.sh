@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 120
+#
+# The router's namespace is deleted with its flowtable, connections and ports: no rule is left,
+# and the module can go.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology
+flowtable_ruleset | load_ruleset
+for proto in tcp4 tcp6 udp4 udp6; do flow_open $proto $proto; done
+check "eight rules are in the NIC" wait_rules 8
+
+ip netns delete "$router"
+check "the namespace goes: no rule is left" wait_rules 0
+ports_are_back() { [ -e /sys/class/net/nic0 ] && [ -e /sys/class/net/nic1 ]; }
+check "the ports are back in the initial namespace" busywait $LIMIT ports_are_back
+for port in nic0 nic1; do
+	is "$(nic_counter $port.bound_ft)" 0 "the driver of $port is not bound"
+done
+check "the module can be unloaded" busywait $LIMIT _unload nft_offload
+for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done
