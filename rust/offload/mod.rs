@@ -15,11 +15,14 @@
 //!
 //! `commit_mutex` (nftables), the list of [`Tables`](crate::netfilter::flowtable::Tables), the
 //! flowtable's `flow_block_lock`, [`devices::Registry`], [`record::Record`]'s state,
-//! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are
-//! bound with the first four held and `block_setup_lock` (shims.c) innermost, and get requests with
-//! `flow_block_lock` and the record's state held, to which [`devices::Device`]'s orphans come when a
-//! failed removal is tried again; no other lock of ours is taken under the orphans. All but
-//! `xa_lock` may sleep; nothing here runs on the packet path.
+//! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are bound with those up to the
+//! registry held and `block_setup_lock` (shims.c) innermost, and get requests with `flow_block_lock`
+//! and the record's state held, to which [`devices::Device`]'s orphans come when a failed removal is
+//! tried again; no other lock of ours is taken under the orphans. All but `xa_lock` may sleep; nothing
+//! here runs on the packet path, and notifiers only put events into a queue without locks.
+//!
+//! RTNL comes before `commit_mutex`: it is held where nftables' notifier of devices calls, taken by the
+//! worker with nothing else held, and only tried for anywhere else.
 
 #![forbid(unsafe_code)]
 

@@ -50,7 +50,7 @@ pub(crate) struct Table {
     index: Index,
     /// How often a device went up or down, or the like.
     changes: Atomic<u64>,
-    /// When anything about ways has changed, in jiffies.
+    /// When a change has last evicted a flow, in jiffies.
     changed: Atomic<u64>,
 }
 
@@ -146,6 +146,7 @@ impl Table {
     }
 
     fn evict(&self, table: &Flowtable, devices: &Devices, record: &Record) {
+        self.changed.store(jiffies64(), Relaxed);
         self.evict_locked(record, &mut Rules::new(table, devices, record));
         table.teardown(record.name());
     }
@@ -289,7 +290,6 @@ impl Table {
             }
         };
 
-        self.changed.store(jiffies64(), Relaxed);
         match what {
             What::Neighbour { ifindex, addr } => {
                 let first = self.index.way_from(&Way::first_to(ifindex, addr));
