@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug stock
+# machines: uml stock
 # side: host
 # timeout: 900
 #
-# What scripts/vm promises.
+# What scripts/vm promises. (debug is QEMU as stock is, and slow.)
 source "$TOP/tests/lib.sh"
 
 share=$(mktemp -d)
