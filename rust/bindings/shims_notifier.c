@@ -221,6 +221,11 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 #if IS_ENABLED(CONFIG_IPV6)
 	register_inet6addr_notifier(&notifiers->addr6);
 #endif
+	/* Each notifier was told of the devices that are there, but not one after the other. */
+	rtnl_lock();
+	WRITE_ONCE(rtnl_owner, NULL);
+	rtnl_nested = 0;
+	rtnl_unlock();
 	return 0;
 
 err_device:
