@@ -36,11 +36,6 @@ impl DriverError {
     pub(crate) fn is_not_supported(&self) -> bool {
         self.errno == eopnotsupp()
     }
-
-    /// Whether the driver does not know the rule that it was asked for. (mlx5 says `EINVAL`.)
-    pub(crate) fn is_unknown_rule(&self) -> bool {
-        self.errno == ENOENT || self.errno == EINVAL
-    }
 }
 
 impl fmt::Display for DriverError {

@@ -115,12 +115,9 @@ impl Device {
     /// Removes a rule. One that the driver does not know is gone; one that it fails to remove is
     /// tried again at every opportunity.
     pub(super) fn remove(&self, name: RuleName) {
-        let Err(error) = self.driver.destroy(name) else {
+        let Err(error) = self.try_remove(name) else {
             return;
         };
-        if error.is_unknown_rule() {
-            return;
-        }
 
         let kept = self.orphans.lock().push(name, GFP_KERNEL).is_ok();
         if ratelimit() {
@@ -137,13 +134,28 @@ impl Device {
         }
     }
 
+    /// Fails if the rule is still there.
+    fn try_remove(&self, name: RuleName) -> Result<(), DriverError> {
+        self.driver.destroy(name).or_else(|error| {
+            let is_gone = match error.errno {
+                ENOENT => true,
+                // What mlx5 says of a rule that it does not know, and others of a failure.
+                EINVAL => self.driver.stats(name).is_err(),
+                _ => false,
+            };
+            if is_gone {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    }
+
     /// Tries again to remove what could not be removed.
     pub(super) fn remove_orphans(&self) {
-        self.orphans.lock().retain(|&mut name| {
-            self.driver
-                .destroy(name)
-                .is_err_and(|error| !error.is_unknown_rule())
-        });
+        self.orphans
+            .lock()
+            .retain(|&mut name| self.try_remove(name).is_err());
     }
 
     /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.

@@ -212,7 +212,8 @@ class Stress:
 
     def do_fault_nic_fails_anywhere(self):
         write(f"{FAIL_FUNCTION}/inject", "emunic_clsflower")
-        write(f"{FAIL_FUNCTION}/emunic_clsflower/retval", "-12")
+        # -ENOMEM, as this file wants it.
+        write(f"{FAIL_FUNCTION}/emunic_clsflower/retval", hex((1 << 64) - 12))
         for name, value in (("probability", 20), ("times", -1), ("verbose", 0)):
             write(f"{FAIL_FUNCTION}/{name}", str(value))
         self.a_while()
