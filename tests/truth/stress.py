@@ -266,7 +266,7 @@ class Stress:
             self.done[event.__name__[3:]] += 1
             self.a_while()
         self.heal()
-        print(f"# {sum(self.done.values())} events:")
+        print(f"# {sum(self.done.values())} events:", flush=True)
         for name, count in sorted(self.done.items()):
             print(f"#   {count:4} {name.replace('_', ' ')}")
 
