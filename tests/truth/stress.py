@@ -32,6 +32,7 @@ def parse():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--slowness", type=float, default=1)
     parser.add_argument("--faults", action="store_true", help="with failslab and fail_function")
+    parser.add_argument("--spare-nft", action="store_true", help="memory is short for workers only")
     return parser.parse_args()
 
 
@@ -201,7 +202,8 @@ class Stress:
                     write(comm.with_name("make-it-fail"), "1")
             except OSError:
                 pass
-        self.nft = "sh -c 'echo 1 >/proc/self/make-it-fail; exec nft \"$@\"' nft"
+        if not self.args.spare_nft:
+            self.nft = "sh -c 'echo 1 >/proc/self/make-it-fail; exec nft \"$@\"' nft"
         for _ in range(3):
             event = self.random.choice((Stress.do_ruleset_is_flushed, Stress.do_nic_resets,
                                         Stress.do_device_leaves, Stress.do_conntrack_is_flushed))
