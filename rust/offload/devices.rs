@@ -151,11 +151,18 @@ impl Device {
         })
     }
 
+    /// Whether the driver says that the hardware has no such rule any more.
+    fn has_lost(&self, name: RuleName) -> bool {
+        self.driver
+            .stats(name)
+            .is_err_and(|error| error.errno == ENOENT)
+    }
+
     /// Tries again to remove what could not be removed.
     pub(super) fn remove_orphans(&self) {
         self.orphans
             .lock()
-            .retain(|&mut name| self.try_remove(name).is_err());
+            .retain(|&mut name| !self.has_lost(name) && self.try_remove(name).is_err());
     }
 
     /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.

@@ -33,6 +33,8 @@ exec 3>&1
 check "connections survive everything, and no frame goes astray" stress
 on "$router" nft flush ruleset
 check "nft flush ruleset leaves no rule" rules_are 0
-for counter in replace_eexist replace_dup_match destroy_enoent; do
+for counter in replace_eexist replace_dup_match; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
 done
+# Where removals and statistics are made to fail and rules are made to vanish, nobody can know.
+echo "# the driver saw destroy_enoent $(nic_counter destroy_enoent) times"
