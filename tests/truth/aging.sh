@@ -9,7 +9,8 @@
 # than 32 bits.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-timeout=2
+# Several times as long as C's garbage collector takes to come around.
+timeout=5
 aging() { "$(dirname "${BASH_SOURCE[0]}")/aging.py" "$client" "$server" $timeout; }
 uptime() { cut -d. -f1 /proc/uptime; }
 old_enough() { [ "$(uptime)" -gt 302 ]; }
