@@ -158,11 +158,13 @@ impl Device {
             .is_err_and(|error| error.errno == ENOENT)
     }
 
-    /// Tries again to remove what could not be removed.
-    pub(super) fn remove_orphans(&self) {
-        self.orphans
-            .lock()
-            .retain(|&mut name| !self.has_lost(name) && self.try_remove(name).is_err());
+    /// Tries again to remove what could not be removed. Returns whether the name `wanted` is free:
+    /// a rule that is installed under the name of an orphan would go with it.
+    pub(super) fn remove_orphans(&self, wanted: Option<RuleName>) -> bool {
+        let mut orphans = self.orphans.lock();
+
+        orphans.retain(|&mut name| !self.has_lost(name) && self.try_remove(name).is_err());
+        wanted.is_none_or(|wanted| !orphans.contains(&wanted))
     }
 
     /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
@@ -309,7 +311,7 @@ impl Devices {
         self.list.retain(|(device, hooks)| {
             if device.is(dev) {
                 *hooks -= 1;
-                device.remove_orphans();
+                device.remove_orphans(None);
             }
             *hooks > 0
         });

@@ -34,6 +34,8 @@ pub(super) enum Cause {
     RouteTunnel,
     /// The rule could not be prepared: no memory, or the way out is gone.
     Prepare(Error),
+    /// An earlier rule of the flow could not be removed yet.
+    Orphan,
     /// The driver refused the rule.
     Driver(DriverError),
 }
@@ -54,6 +56,7 @@ impl Refusal {
             | Cause::NotBound(_)
             | Cause::Elsewhere
             | Cause::RouteTunnel => eopnotsupp(),
+            Cause::Orphan => EBUSY,
             Cause::Prepare(errno) => errno,
             Cause::Driver(error) => error.errno,
         }
@@ -110,6 +113,7 @@ impl fmt::Display for Words<'_> {
                 "the route that it was made with is not found again; if that depends on the \
                  packet's mark, keep the mark in conntrack (ct mark set meta mark)",
             ),
+            Cause::Orphan => f.write_str("an earlier rule of it could not be removed yet"),
             Cause::Prepare(errno) => {
                 f.write_str("the rule could not be prepared: ")?;
                 write_errno(f, errno)

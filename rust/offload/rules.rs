@@ -106,7 +106,10 @@ impl<'a> Rules<'a> {
     /// Installs the rule of a direction that has none.
     pub(super) fn install(&mut self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
         let device = self.device(flow, dir)?;
-        device.remove_orphans();
+        let name = self.record.rule_name(dir, self.table.priority());
+        if !device.remove_orphans(Some(name)) {
+            return Err(Cause::Orphan);
+        }
 
         let mut dialects = device.dialects().iter().peekable();
         while let Some(&dialect) = dialects.next() {
