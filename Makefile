@@ -44,8 +44,7 @@ check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
 drivers-table: ## the table of Documentation/drivers.md, from what a run finds
 	@rm -f build/check/uml/drivers.md
 	@T=profiles M=uml scripts/check >/dev/null || [ -s build/check/uml/drivers.md ]
-	@sed -i -e '/^<!-- table/r build/check/uml/drivers.md' \
-		-e '/^<!-- table/,/^<!-- end/{/^<!--/!d}' Documentation/drivers.md
+	@scripts/insert-table drivers build/check/uml/drivers.md Documentation/drivers.md
 	@git --no-pager diff --stat Documentation/drivers.md
 
 .PHONY: fuzz
@@ -55,7 +54,6 @@ fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECO
 
 .PHONY: bench bench-doc stress
 bench: ## this module and the C module side by side: build/bench.json, table and plot
-	@$(MAKE) --no-print-directory module-uml
 	@scripts/bench
 
 bench-doc: bench ## and puts table and plot into Documentation

@@ -239,6 +239,21 @@ wait_rules() { busywait $LIMIT rules_are "$@"; }
 # nic KNOB VALUE: nic capacity 10
 nic() { echo "$2" >"$NIC/$1"; }
 
+# moves_in_hardware BYTES COMMAND…: which moves these out and back.
+moves_in_hardware() {
+	local nic cpu bytes=$1
+	shift
+	nic=$(nic_counter nic_bytes) cpu=$(nic_counter cpu_bytes)
+	"$@"
+	nic=$(($(nic_counter nic_bytes) - nic)) cpu=$(($(nic_counter cpu_bytes) - cpu))
+	echo "$nic bytes in the NIC, $cpu by the CPU"
+	# Out and back, and headers on top; next to nothing else is on the wires.
+	[ "$nic" -gt $((2 * bytes)) ] && [ "$cpu" -lt 2000 ]
+}
+
+# in_hardware FLOW BYTES
+in_hardware() { moves_in_hardware "$2" flow_send "$1" "$2"; }
+
 # --- the ruleset
 
 # flowtable_ruleset [family=inet] [flags=offload] [counter=counter] [devices="nic0, nic1"]
@@ -342,6 +357,12 @@ flow_close() {
 # at_exit COMMAND…: runs before everything else is cleaned.
 _at_exit=()
 at_exit() { _at_exit=("$(printf '%q ' "$@")" "${_at_exit[@]}"); }
+
+# start_over: as if nothing had been loaded or made yet, for the other module's turn.
+start_over() {
+	_clean
+	_at_exit=() _namespaces=() _loaded=()
+}
 
 _clean() {
 	local command ns module dir

@@ -9,21 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 load_module
 topology
 
-# Moves bytes over a flow; all of them must pass in the NIC and none by the CPU.
-in_hardware() { moves_in_hardware "$2" flow_send "$1" "$2"; }
-
-# moves_in_hardware BYTES COMMAND…: which moves these out and back.
-moves_in_hardware() {
-	local nic cpu bytes=$1
-	shift
-	nic=$(nic_counter nic_bytes) cpu=$(nic_counter cpu_bytes)
-	"$@"
-	nic=$(($(nic_counter nic_bytes) - nic)) cpu=$(($(nic_counter cpu_bytes) - cpu))
-	echo "$nic bytes in the NIC, $cpu by the CPU"
-	# Out and back, and headers on top; next to nothing else is on the wires.
-	[ "$nic" -gt $((2 * bytes)) ] && [ "$cpu" -lt 2000 ]
-}
-
 has_hw_offload() {
 	local lines
 	lines=$(on "$router" conntrack -L "$@" 2>/dev/null)

@@ -10,16 +10,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 load_module
 topology
 
-# Moves bytes over a flow; all of them must pass in the NIC and none by the CPU.
-in_hardware() {
-	local nic cpu
-	nic=$(nic_counter nic_bytes) cpu=$(nic_counter cpu_bytes)
-	flow_send "$1" "$2"
-	nic=$(($(nic_counter nic_bytes) - nic)) cpu=$(($(nic_counter cpu_bytes) - cpu))
-	echo "$nic bytes in the NIC, $cpu by the CPU"
-	[ "$nic" -gt $((2 * $2)) ] && [ "$cpu" -lt 2000 ]
-}
-
 # tagged NAMESPACE DEV IPV4 IPV6 [PROTOCOL…]: moves the addresses of DEV into tags of these
 # kinds, the outermost first, each with VLAN 7.
 tagged() {

@@ -29,10 +29,9 @@ check "before five minutes of uptime, flows in use live" aging
 check "five minutes pass" busywait 400000 old_enough
 check "after five minutes of uptime, flows in use live" aging
 on "$router" nft flush ruleset
-_clean
-_namespaces=() _loaded=()
+start_over
 
-modprobe -a nf_flow_table_inet
+load_c_module
 prepare
 echo "# the C module, after five minutes:"
 aging | sed 's/^/#   /' || true

@@ -15,8 +15,7 @@ probe=$(dirname "${BASH_SOURCE[0]}")/probe.py
 # What the promise says, for a machine at native speed.
 GRACE=$((50 * SLOWNESS)) STALL=$((200 * SLOWNESS))
 only=${TRUTH:-*}
-results=$(mktemp)
-at_exit rm -f "$results"
+results=()
 
 # The server has two cables, and addresses of its own behind them, so that there is more than
 # one way.
@@ -68,8 +67,8 @@ event() {
 	else
 		json="{\"error\": $(jq -Rs . <<<"$json")}"
 	fi
-	jq -c --arg event "$text" --arg module "$module" '{event: $event, module: $module} + .' \
-		<<<"$json" >>"$results"
+	results+=("$(jq -c --arg event "$text" --arg module "$module" \
+		'{event: $event, module: $module} + .' <<<"$json")")
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 	if [ "$module" = nft_offload ]; then
@@ -120,12 +119,9 @@ both() {
 		return
 	}
 	# The module must be gone before the other one is there.
-	_at_exit=()
-	_clean
-	_namespaces=() _loaded=()
-	at_exit rm -f "$results"
+	start_over
 	module=c limit=$((2000 * SLOWNESS))
-	modprobe -a nf_flow_table_inet
+	load_c_module
 	world
 	events
 	[ -z "${router:-}" ] || on "$router" nft flush ruleset
@@ -134,12 +130,12 @@ both() {
 
 # What came out, beside each other, and as one line each for those who collect them.
 table() {
-	sed 's/^/# json: /' "$results"
+	printf '# json: %s\n' "${results[@]}"
 	echo "# event                             | packets over the old way after $GRACE ms | longest stall"
 	echo "#                                   |     nft_offload |        C module | nft_offload | C module"
 	jq -rs 'group_by(.event)[] | (map({(.module): .}) | add) as $m | [.[0].event,
 		($m.nft_offload.late // "-"), ($m.c.late // "-"),
-		($m.nft_offload.stall_ms // "-"), ($m.c.stall_ms // "-")] | @tsv' "$results" |
+		($m.nft_offload.stall_ms // "-"), ($m.c.stall_ms // "-")] | @tsv' <<<"${results[*]}" |
 		while IFS=$'\t' read -r text ours theirs stall their_stall; do
 			printf '# %-33s | %15s | %15s | %8s ms | %8s ms\n' "$text" "$ours" "$theirs" "$stall" "$their_stall"
 		done

@@ -36,6 +36,20 @@ static void plant_uaf(void)
 	WRITE_ONCE(p[8], 1);
 }
 
+/* Several: a pointer to one may still lie around on a stack. */
+static void plant_leak(void)
+{
+	void *p;
+	int i;
+
+	for (i = 0; i < 32; i++) {
+		p = kmalloc(100, GFP_KERNEL);
+		OPTIMIZER_HIDE_VAR(p);
+	}
+	p = NULL;
+	OPTIMIZER_HIDE_VAR(p);
+}
+
 static int __init plant_init(void)
 {
 	if (!strcmp(what, "warn")) {
@@ -47,11 +61,7 @@ static int __init plant_init(void)
 		for (;;)
 			cpu_relax();
 	} else if (!strcmp(what, "leak")) {
-		void *p = kmalloc(100, GFP_KERNEL);
-
-		OPTIMIZER_HIDE_VAR(p);
-		p = NULL;
-		OPTIMIZER_HIDE_VAR(p);
+		plant_leak();
 	} else if (!strcmp(what, "uaf")) {
 		plant_uaf();
 	} else if (!strcmp(what, "deadlock")) {
