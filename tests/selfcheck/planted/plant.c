@@ -36,13 +36,13 @@ static void plant_uaf(void)
 	WRITE_ONCE(p[8], 1);
 }
 
-/* Several: a pointer to one may still lie around on a stack. */
+/* Many, because pointers to the last ones still lie around in the allocator's sheaves. */
 static void plant_leak(void)
 {
 	void *p;
 	int i;
 
-	for (i = 0; i < 32; i++) {
+	for (i = 0; i < 1024; i++) {
 		p = kmalloc(100, GFP_KERNEL);
 		OPTIMIZER_HIDE_VAR(p);
 	}
