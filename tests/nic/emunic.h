@@ -9,9 +9,10 @@
  * frame that the host sends on nicK leaves at wireK.
  *
  * An 802.1Q or 802.1ad device over nicK, or over another one, takes indirect
- * blocks: its rules match its tags too and take them off, and a redirect to it
- * puts them on. These are the tags that it has when the rule comes; if it goes,
- * so do the rules.
+ * blocks, and so does a macvlan of mode passthru over such a device: its rules
+ * match its tags too and take them off, and a redirect to it puts them on.
+ * These are the tags that it has when the rule comes; if it goes, so do the
+ * rules.
  *
  * Module parameters: ports=2..64 (3), seed=N (0: random; logged at load),
  * indirect=0|1 (1): see the knob.

@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/if_macvlan.h>
 #include <linux/if_vlan.h>
 
 #include "emunic.h"
@@ -28,12 +29,20 @@ static DEFINE_MUTEX(emunic_indr_lock);	/* of emunic_indr_on */
 static bool emunic_indr_on;
 
 /*
- * False if dev is not a VLAN device over a port, or has too many tags. The
- * device is alive, or its NETDEV_UNREGISTER is being told.
+ * False if dev is not a VLAN device over a port or a macvlan that has all of
+ * one, or has too many tags. The device is alive, or its NETDEV_UNREGISTER is
+ * being told.
  */
 bool emunic_vlan_of(const struct net_device *dev, struct emunic_vlan *vlan)
 {
 	memset(vlan, 0, sizeof(*vlan));
+	if (netif_is_macvlan(dev)) {
+		const struct macvlan_dev *macvlan = netdev_priv(dev);
+
+		if (macvlan->mode != MACVLAN_MODE_PASSTHRU)
+			return false;
+		dev = macvlan->lowerdev;
+	}
 	for (; is_vlan_dev(dev); dev = vlan_dev_priv(dev)->real_dev) {
 		if (vlan->num_tags == EMUNIC_MAX_TAGS)
 			return false;
@@ -143,7 +152,7 @@ static int emunic_indr_bind(const struct flow_block_indr *by,
 	return 0;
 }
 
-static int emunic_indr_unbind(const struct emunic_vlan *vlan, bool ft,
+static int emunic_indr_unbind(const struct emunic_vlan *vlan, bool ft, bool tc,
 			      struct flow_block_offload *bo)
 {
 	struct emunic_indr *indr = emunic_indr_find(vlan, ft);
@@ -157,8 +166,9 @@ static int emunic_indr_unbind(const struct emunic_vlan *vlan, bool ft,
 		return -ENOENT;
 	err = emunic_inject(EMUNIC_CMD_UNBIND, vlan->port);
 	if (err) {
-		/* its block may go now, so the core must not clean it up */
-		list_del_init(&block_cb->indr.list);
+		/* tc's block may go now, so the core must not clean it up */
+		if (tc)
+			list_del_init(&block_cb->indr.list);
 		NL_SET_ERR_MSG_MOD(bo->extack, "injected failure");
 		return err;
 	}
@@ -207,7 +217,7 @@ static int emunic_indr_setup(struct net_device *dev,
 		err = emunic_indr_bind(&by, &vlan, ft, bo);
 		emunic.total[err ? EMUNIC_BIND_FAILED : EMUNIC_BIND_OK]++;
 	} else {
-		err = emunic_indr_unbind(&vlan, ft, bo);
+		err = emunic_indr_unbind(&vlan, ft, sch, bo);
 		emunic.total[err ? EMUNIC_UNBIND_FAILED : EMUNIC_UNBIND_OK]++;
 	}
 	mutex_unlock(&emunic.lock);
