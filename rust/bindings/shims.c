@@ -52,6 +52,17 @@ __be16 shim_skb_protocol(const struct sk_buff *skb)
 	return skb->protocol;
 }
 
+u32 shim_skb_ifindex(const struct sk_buff *skb)
+{
+	return READ_ONCE(skb->dev->ifindex);
+}
+
+bool shim_skb_vlan_tag(const struct sk_buff *skb, __be16 *proto, u16 *tci)
+{
+	*proto = skb->vlan_proto;
+	return !__vlan_hwaccel_get_tag(skb, tci);
+}
+
 /* The first @len bytes from the MAC header on, or NULL if there are fewer. */
 const u8 *shim_skb_pull_mac(struct sk_buff *skb, unsigned int len)
 {
@@ -125,26 +136,21 @@ void shim_flowtable_unlock_shared(struct nf_flowtable *ft)
 	up_read(&ft->flow_block_lock);
 }
 
-/* Tears @flow down if it is the entry of @ft that has this tuple, original direction. */
-bool shim_flow_teardown(struct nf_flowtable *ft,
-			struct flow_offload_tuple *tuple,
-			const struct flow_offload *flow)
+void shim_flow_set_closing(struct flow_offload *flow, bool closing)
 {
-	struct flow_offload_tuple_rhash *found;
-	struct flow_offload *entry;
+	assign_bit(NF_FLOW_CLOSING, &flow->flags, closing);
+}
 
-	guard(rcu)();
-	found = flow_offload_lookup(ft, tuple);
-	if (!found)
-		return false;
+/* What conntrack knows of windows is out of date: it is to learn them anew. */
+void shim_ct_forget_windows(struct nf_conn *ct)
+{
+	int dir;
 
-	entry = container_of(found, struct flow_offload,
-			     tuplehash[FLOW_OFFLOAD_DIR_ORIGINAL]);
-	if (entry != flow)
-		return false;
-
-	flow_offload_teardown(entry);
-	return true;
+	guard(spinlock_bh)(&ct->lock);
+	for (dir = 0; dir < IP_CT_DIR_MAX; dir++) {
+		ct->proto.tcp.seen[dir].td_maxwin = 0;
+		ct->proto.tcp.seen[dir].flags &= ~IP_CT_TCP_FLAG_MAXACK_SET;
+	}
 }
 
 u32 shim_ct_mark(const struct nf_conn *ct)

@@ -48,6 +48,8 @@ int shim_block_call(struct shim_block *block, struct flow_cls_offload *cls);
 
 /* sk_buff */
 __be16 shim_skb_protocol(const struct sk_buff *skb);
+u32 shim_skb_ifindex(const struct sk_buff *skb);
+bool shim_skb_vlan_tag(const struct sk_buff *skb, __be16 *proto, u16 *tci);
 const u8 *shim_skb_pull_mac(struct sk_buff *skb, unsigned int len);
 
 /* nf_flowtable */
@@ -89,9 +91,8 @@ void shim_ct_put(struct nf_conn *ct);
 void shim_ct_clear_hw_offload(struct nf_conn *ct);
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
 
-bool shim_flow_teardown(struct nf_flowtable *ft,
-			struct flow_offload_tuple *tuple,
-			const struct flow_offload *flow);
+void shim_flow_set_closing(struct flow_offload *flow, bool closing);
+void shim_ct_forget_windows(struct nf_conn *ct);
 u32 shim_ct_mark(const struct nf_conn *ct);
 
 /* routes, neighbours and paths: shims_route.c */
@@ -189,6 +190,7 @@ struct shim_fib_notifier {
 	void *data;
 };
 
+bool shim_has_ip_tunnels(void);
 bool shim_rtnl_is_mine(void);
 void shim_rtnl_lock(void);
 bool shim_rtnl_trylock(void);

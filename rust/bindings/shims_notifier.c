@@ -4,6 +4,7 @@
  * All but those of devices and IPv6 addresses may be called in atomic context.
  */
 #include <linux/etherdevice.h>
+#include <linux/if_arp.h>
 #include <linux/inetdevice.h>
 #include <linux/rtnetlink.h>
 #include <net/addrconf.h>
@@ -103,6 +104,14 @@ static int device_last_event(struct notifier_block *nb, unsigned long what,
 	return NOTIFY_DONE;
 }
 
+/* Of all namespaces: devices whose way out flowtables follow through a tunnel. */
+static atomic_t ip_tunnels;
+
+bool shim_has_ip_tunnels(void)
+{
+	return atomic_read(&ip_tunnels) > 0;
+}
+
 static int device_event(struct notifier_block *nb, unsigned long what,
 			void *ptr)
 {
@@ -114,6 +123,13 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 		.net = dev_net(dev),
 		.ifindex = READ_ONCE(dev->ifindex),
 	};
+
+	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6) {
+		if (what == NETDEV_REGISTER)
+			atomic_inc(&ip_tunnels);
+		if (what == NETDEV_UNREGISTER)
+			atomic_dec(&ip_tunnels);
+	}
 
 	switch (what) {
 	case NETDEV_CHANGEMTU:

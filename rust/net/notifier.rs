@@ -62,6 +62,13 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn driver_leaves(&self, dev: &NetDevice);
 }
 
+/// Whether there is a device of an IP tunnel in any namespace, of which [`Notifiers`] have to be
+/// registered to know.
+pub(crate) fn has_ip_tunnels() -> bool {
+    // SAFETY: Reads a counter.
+    unsafe { bindings::shim_has_ip_tunnels() }
+}
+
 /// # Safety
 ///
 /// `data` must be a `*const L` that is valid for this call, and `dev` a device that is being

@@ -14,7 +14,8 @@ pub(crate) struct SkBuff(Opaque<bindings::sk_buff>);
 impl SkBuff {
     /// # Safety
     ///
-    /// `ptr` must point to a packet with a MAC header, which nobody else uses during `'a`.
+    /// `ptr` must point to a packet with a device and a MAC header, which nobody else uses during
+    /// `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::sk_buff) -> &'a mut Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &mut *ptr.cast() }
@@ -26,13 +27,32 @@ impl SkBuff {
         u16::from_be(unsafe { bindings::shim_skb_protocol(self.0.get()) })
     }
 
-    /// The first `N` bytes from the MAC header on, if the packet has as many (`pskb_may_pull`).
-    /// Does not sleep; may move the packet's bytes into its linear part.
-    pub(crate) fn mac_bytes<const N: usize>(&mut self) -> Option<&[u8; N]> {
-        // SAFETY: `self` is a valid packet with a MAC header, and `&mut` makes us its only user.
-        let bytes = unsafe { bindings::shim_skb_pull_mac(self.0.get(), N as u32) };
+    /// Index of the device that the packet came in by.
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: `self` is a valid packet.
+        unsafe { bindings::shim_skb_ifindex(self.0.get()) }
+    }
 
-        // SAFETY: NULL, or `N` readable bytes that stay in place while `self` is borrowed.
-        unsafe { bytes.cast::<[u8; N]>().as_ref() }
+    /// Protocol and content of the VLAN tag that the device has taken out of the packet
+    /// (`skb_vlan_tag_get()`), in host byte order.
+    pub(crate) fn vlan_tag(&self) -> Option<(u16, u16)> {
+        let (mut proto, mut tci) = (0, 0);
+
+        // SAFETY: `self` is a valid packet.
+        unsafe { bindings::shim_skb_vlan_tag(self.0.get(), &mut proto, &mut tci) }
+            .then(|| (u16::from_be(proto), tci))
+    }
+
+    /// The first `len` bytes from the MAC header on, if the packet has as many (`pskb_may_pull`).
+    /// Does not sleep; may move the packet's bytes into its linear part.
+    pub(crate) fn mac_bytes(&mut self, len: usize) -> Option<&[u8]> {
+        // SAFETY: `self` is a valid packet with a MAC header, and `&mut` makes us its only user.
+        let bytes = unsafe { bindings::shim_skb_pull_mac(self.0.get(), len as u32) };
+
+        if bytes.is_null() {
+            return None;
+        }
+        // SAFETY: As many readable bytes, which stay in place while `self` is borrowed.
+        Some(unsafe { core::slice::from_raw_parts(bytes, len) })
     }
 }

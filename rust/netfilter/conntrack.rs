@@ -37,6 +37,13 @@ impl Conntrack {
         unsafe { bindings::shim_ct_clear_hw_offload(self.0.get()) }
     }
 
+    /// Has conntrack learn the windows of a TCP connection anew, of which it has not seen all
+    /// packets (`flow_offload_fixup_tcp()`): else it may take a RST for an invalid one.
+    pub(super) fn forget_windows(&self) {
+        // SAFETY: The type invariant keeps the entry alive; its lock is taken.
+        unsafe { bindings::shim_ct_forget_windows(self.0.get()) }
+    }
+
     /// The connection's mark, 0 if this kernel has none.
     pub(crate) fn mark(&self) -> u32 {
         // SAFETY: The type invariant keeps the entry alive.

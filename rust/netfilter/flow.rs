@@ -203,6 +203,34 @@ impl FlowOffload {
         self.flag(bindings::nf_flow_flags_NF_FLOW_HW_BIDIRECTIONAL)
     }
 
+    /// Whether hardware may have rules for it, or may get some.
+    pub(super) fn is_for_hardware(&self) -> bool {
+        self.flag(bindings::nf_flow_flags_NF_FLOW_HW)
+    }
+
+    /// Whether the connection has begun to end: a FIN or a RST was seen.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.flag(bindings::nf_flow_flags_NF_FLOW_CLOSING)
+    }
+
+    /// Has the garbage collector take the rules of an ending connection out of hardware.
+    pub(super) fn set_closing(&self) {
+        // SAFETY: The entry is valid; the flag is changed atomically.
+        unsafe { bindings::shim_flow_set_closing(self.0.get(), true) }
+    }
+
+    /// Whether C's fast path would send packets of this direction to no address: those that go
+    /// into an IP tunnel, in tables with `flags offload` (`nft_dev_fill_forward_path()` has no
+    /// address, `nft_dev_path_info()` has it used all the same).
+    pub(super) fn leads_nowhere(&self, dir: Direction) -> bool {
+        let tuple = self.raw_tuple(dir);
+
+        u32::from(tuple.xmit_type())
+            == bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT
+            // SAFETY: The member that is in use with this type of transmission.
+            && unsafe { tuple.__bindgen_anon_4.out.h_dest } == [0; ETH_ALEN]
+    }
+
     /// Whether the flow is about to leave hardware: nothing may be installed for it any more.
     ///
     /// A packet that was looked up before the teardown may ask for a refresh after the last
@@ -226,11 +254,15 @@ impl FlowOffload {
     }
 
     /// Has the flow leave the table: its next packets take the slow path, which may make a new
-    /// entry for them. The garbage collector withdraws it from hardware and frees it. Does not
-    /// sleep. C: `flow_offload_teardown()`.
+    /// entry for them. The garbage collector withdraws it from hardware and frees it. Conntrack
+    /// goes on with the state that it is in, and closes nothing. Does not sleep. C:
+    /// `flow_offload_teardown()`.
     pub(crate) fn teardown(&self) {
         // SAFETY: The entry is valid; C changes it from any thread.
-        unsafe { bindings::flow_offload_teardown(self.0.get()) }
+        unsafe {
+            bindings::shim_flow_set_closing(self.0.get(), false);
+            bindings::flow_offload_teardown(self.0.get());
+        }
     }
 
     /// The name by which the entry can be found in its table as long as it is there.
@@ -262,6 +294,15 @@ impl FlowOffload {
     }
 
     fn describe_tuple(&self, dir: Direction, net: &Net) -> Option<Tuple> {
+        Some(Tuple {
+            path: self.path(dir, net),
+            lightweight: self.lightweight(dir),
+            ..self.describe_packets(dir)?
+        })
+    }
+
+    /// The packets of a direction as they come in; not where they go. Does not sleep.
+    pub(crate) fn describe_packets(&self, dir: Direction) -> Option<Tuple> {
         let tuple = self.raw_tuple(dir);
         // SAFETY: Which member of the unions is in use is said by `l3proto`; ports are always set.
         let (addresses, ports) = unsafe {
@@ -300,8 +341,8 @@ impl FlowOffload {
             ingress: tuple.iifidx as u32,
             encaps,
             tunnel: tuple.tun_num() != 0,
-            path: self.path(dir, net),
-            lightweight: self.lightweight(dir),
+            path: Path::Other,
+            lightweight: None,
         })
     }
 

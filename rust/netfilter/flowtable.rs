@@ -48,7 +48,7 @@ use kernel::{
     error::{from_result, to_result},
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{rcu, Arc, Mutex},
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -64,7 +64,7 @@ impl Flowtable {
     /// # Safety
     ///
     /// `ptr` must point to an initialised flowtable that is not freed during `'a`.
-    unsafe fn from_raw<'a>(ptr: *mut bindings::nf_flowtable) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::nf_flowtable) -> &'a Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &*ptr.cast() }
     }
@@ -76,7 +76,7 @@ impl Flowtable {
     }
 
     /// `flags offload`
-    fn is_offload(&self) -> bool {
+    pub(super) fn is_offload(&self) -> bool {
         self.flags() & bindings::nf_flowtable_flags_NF_FLOWTABLE_HW_OFFLOAD != 0
     }
 
@@ -94,17 +94,31 @@ impl Flowtable {
     /// Tears an entry down if it is still there; says whether it was. Does not sleep. C:
     /// `flow_offload_teardown()`.
     pub(crate) fn teardown(&self, name: &FlowName) -> bool {
-        let mut tuple = name.tuple;
+        self.with_entry(name.tuple, |flow, _| {
+            let found = flow.name().entry == name.entry;
+            if found {
+                flow.teardown();
+            }
+            found
+        })
+        .unwrap_or(false)
+    }
 
-        // SAFETY: The table is valid; the tuple is only compared with those in it, and so is the
-        // address.
-        unsafe {
-            bindings::shim_flow_teardown(
-                self.0.get(),
-                &mut tuple,
-                name.entry as *const bindings::flow_offload,
-            )
-        }
+    /// Calls `f` for the live entry that has this tuple, and with the direction that it is of. `f`
+    /// must not sleep. C: `flow_offload_lookup()`.
+    pub(super) fn with_entry<R>(
+        &self,
+        mut tuple: bindings::flow_offload_tuple,
+        f: impl FnOnce(&FlowOffload, Direction) -> R,
+    ) -> Option<R> {
+        // Entries are freed after a grace period.
+        let _guard = rcu::read_lock();
+        // SAFETY: The table is valid, and the tuple is only compared with those in it.
+        let found = unsafe { bindings::flow_offload_lookup(self.0.get(), &mut tuple).as_ref() }?;
+        // SAFETY: What is found is a tuple of an entry, which RCU protects.
+        let (flow, dir) = unsafe { FlowOffload::from_cookie((&raw const found.tuple) as usize) };
+
+        Some(f(flow, dir))
     }
 
     /// The network namespace of the table.
@@ -117,7 +131,7 @@ impl Flowtable {
 /// The hardware side of the flowtables of a type. A value is made for each table with
 /// `flags offload` and lives as long as the table.
 ///
-/// All methods are called in process context and may sleep.
+/// All methods but [`Offload::led_nowhere`] are called in process context and may sleep.
 pub(crate) trait Offload: Send + Sync + Sized + 'static {
     /// What all tables of a [`Registration`] share. It is told of the routes of all namespaces
     /// that have tables.
@@ -177,6 +191,10 @@ pub(crate) trait Offload: Send + Sync + Sized + 'static {
         flow: &FlowOffload,
         dir: Direction,
     ) -> FlowStats;
+
+    /// A packet takes the slow path, because the fast one would send it to no address. Called for
+    /// each such packet, in softirq.
+    fn led_nowhere(table: &Flowtable, flow: &FlowOffload, dir: Direction);
 }
 
 /// What the callback in a table's block works with.
@@ -555,21 +573,21 @@ impl<T: Offload> Registration<T> {
                     &context,
                     module,
                     bindings::NFPROTO_IPV4,
-                    bindings::nf_flow_offload_ip_hook,
+                    hook::ip_hook::<T>,
                 ),
                 Adapter::<T>::new_type(
                     &tables,
                     &context,
                     module,
                     bindings::NFPROTO_IPV6,
-                    bindings::nf_flow_offload_ipv6_hook,
+                    hook::ipv6_hook::<T>,
                 ),
                 Adapter::<T>::new_type(
                     &tables,
                     &context,
                     module,
                     bindings::NFPROTO_INET,
-                    hook::inet_hook,
+                    hook::inet_hook::<T>,
                 ),
             ],
             GFP_KERNEL,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ingress hook of the inet family: which IP is it?
+//! The ingress hooks: which packets the software fast path gets.
 //!
-//! The software fast path itself stays in C; the families ip and ip6 call it directly.
+//! The fast path itself stays in C. In tables with `flags offload`, packets with which a connection
+//! ends pass it by, so that conntrack sees them; and so do packets that it would send nowhere.
 
 use crate::{
     bindings,
@@ -12,59 +13,260 @@ use crate::{
             ETH_P_IP,
             ETH_P_IPV6,
             ETH_P_PPP_SES,
+            IPPROTO_GRE,
+            IPPROTO_TCP,
+            IPPROTO_UDP,
             PPP_IP,
             PPP_IPV6, //
         },
+        notifier::has_ip_tunnels,
         skbuff::SkBuff,
+    },
+    netfilter::{
+        flow::{Direction, FlowOffload},
+        flowtable::{Flowtable, Offload}, //
     },
 };
 use kernel::prelude::*;
 
 /// Offset of what is behind the Ethernet header.
 const ETH_HLEN: usize = bindings::ETH_HLEN as usize;
-/// Offset of the protocol in a VLAN tag, behind the tag's TCI.
-const VLAN_PROTO: usize = ETH_HLEN + 2;
-/// Offset of the protocol within PPPoE, behind version, code, session and length.
-const PPP_PROTO: usize = ETH_HLEN + 6;
+const VLAN_HLEN: usize = 4;
+const PPPOE_SES_HLEN: usize = 8;
+const IPV4_HLEN: usize = 20;
+const IPV6_HLEN: usize = 40;
+/// As much of a TCP header as has the ports and the flags.
+const TCP_FLAGS: usize = 13;
+const TCP_FIN: u8 = 1 << 0;
+const TCP_SYN: u8 = 1 << 1;
+const TCP_RST: u8 = 1 << 2;
 
 fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
     let bytes = bytes.get(offset..offset + 2)?;
     Some(u16::from_be_bytes(bytes.try_into().ok()?))
 }
 
+/// A header around IP that is still in the packet.
+struct Outer {
+    id: u16,
+    len: usize,
+}
+
 /// The protocol of the packet, behind one VLAN tag or PPPoE header. `None` if the packet is too
 /// short to tell.
-fn inner_protocol(skb: &mut SkBuff) -> Option<u16> {
+fn inner_protocol(skb: &mut SkBuff) -> Option<(u16, Option<Outer>)> {
     match skb.protocol() {
-        ETH_P_8021Q => be16(skb.mac_bytes::<{ VLAN_PROTO + 2 }>()?, VLAN_PROTO),
-        ETH_P_PPP_SES => match be16(skb.mac_bytes::<{ PPP_PROTO + 2 }>()?, PPP_PROTO)? {
-            PPP_IP => Some(ETH_P_IP),
-            PPP_IPV6 => Some(ETH_P_IPV6),
-            _ => None,
-        },
-        proto => Some(proto),
+        ETH_P_8021Q => {
+            let bytes = skb.mac_bytes(ETH_HLEN + VLAN_HLEN)?;
+            let outer = Outer {
+                id: be16(bytes, ETH_HLEN)?,
+                len: VLAN_HLEN,
+            };
+            Some((be16(bytes, ETH_HLEN + 2)?, Some(outer)))
+        }
+        ETH_P_PPP_SES => {
+            let bytes = skb.mac_bytes(ETH_HLEN + PPPOE_SES_HLEN)?;
+            let outer = Outer {
+                id: be16(bytes, ETH_HLEN + 2)?,
+                len: PPPOE_SES_HLEN,
+            };
+            let proto = match be16(bytes, ETH_HLEN + 6)? {
+                PPP_IP => ETH_P_IP,
+                PPP_IPV6 => ETH_P_IPV6,
+                _ => 0,
+            };
+            Some((proto, Some(outer)))
+        }
+        proto => Some((proto, None)),
     }
 }
 
-/// `nf_flow_offload_inet_hook()`
-///
+/// What a flowtable knows a packet by, and its TCP flags (0 if it is not TCP).
+struct Packet {
+    tuple: bindings::flow_offload_tuple,
+    flags: u8,
+}
+
+impl Packet {
+    /// `None` for packets that the fast path leaves alone anyway, and for those in an IP tunnel
+    /// that ends here. C: `nf_flow_tuple_ip()`, `nf_flow_tuple_ipv6()`.
+    fn parse(skb: &mut SkBuff) -> Option<Self> {
+        // SAFETY: Numbers and a pointer, of which there are unions and arrays.
+        let mut tuple: bindings::flow_offload_tuple = unsafe { core::mem::zeroed() };
+        let mut encaps = tuple.encap.iter_mut();
+        let mut encap = |id, proto: u16| {
+            let to = encaps.next()?;
+            to.id = id;
+            to.proto = proto.to_be();
+            Some(())
+        };
+
+        if let Some((proto, tci)) = skb.vlan_tag() {
+            encap(tci, proto)?;
+        }
+        let outer_proto = skb.protocol();
+        let (proto, outer) = inner_protocol(skb)?;
+        let mut offset = ETH_HLEN;
+        if let Some(Outer { id, len }) = outer {
+            encap(id, outer_proto)?;
+            offset += len;
+        }
+        tuple.iifidx = skb.ifindex() as c_int;
+
+        match proto {
+            ETH_P_IP => {
+                let ip = skb.mac_bytes(offset + IPV4_HLEN)?.get(offset..)?;
+                let is_fragment = be16(ip, 6)? & 0x3fff != 0;
+                if ip[0] != 0x45 || is_fragment {
+                    return None;
+                }
+                let word = |at| Some(u32::from_ne_bytes(ip.get(at..at + 4)?.try_into().ok()?));
+                tuple.__bindgen_anon_1.src_v4.s_addr = word(12)?;
+                tuple.__bindgen_anon_2.dst_v4.s_addr = word(16)?;
+                tuple.l3proto = bindings::AF_INET as u8;
+                tuple.l4proto = ip[9];
+                offset += IPV4_HLEN;
+            }
+            ETH_P_IPV6 => {
+                let ip = skb.mac_bytes(offset + IPV6_HLEN)?.get(offset..)?;
+                tuple.__bindgen_anon_1.src_v6.in6_u.u6_addr8 = ip.get(8..24)?.try_into().ok()?;
+                tuple.__bindgen_anon_2.dst_v6.in6_u.u6_addr8 = ip.get(24..40)?.try_into().ok()?;
+                tuple.l3proto = bindings::AF_INET6 as u8;
+                tuple.l4proto = ip[6];
+                offset += IPV6_HLEN;
+            }
+            _ => return None,
+        }
+
+        let flags = match tuple.l4proto {
+            IPPROTO_TCP => *skb.mac_bytes(offset + TCP_FLAGS + 1)?.last()?,
+            IPPROTO_UDP | IPPROTO_GRE => 0,
+            _ => return None,
+        };
+        if tuple.l4proto != IPPROTO_GRE {
+            let ports = skb.mac_bytes(offset + 4)?.get(offset..)?;
+            tuple.__bindgen_anon_3.src_port = be16(ports, 0)?.to_be();
+            tuple.__bindgen_anon_3.dst_port = be16(ports, 2)?.to_be();
+        }
+
+        Some(Self { tuple, flags })
+    }
+}
+
+/// Whether a packet of an entry has to take the slow path.
+fn is_for_slow_path<T: Offload>(
+    table: &Flowtable,
+    flow: &FlowOffload,
+    dir: Direction,
+    flags: u8,
+) -> bool {
+    if flags & (TCP_FIN | TCP_RST) != 0 {
+        flow.conntrack().forget_windows();
+        // Its rules have to be gone before the entry is, which has to be gone before conntrack
+        // sees the ports used again.
+        if flow.is_for_hardware() {
+            flow.set_closing();
+        } else {
+            flow.teardown();
+        }
+        return true;
+    }
+    // The ports are used again before the entry is gone.
+    if flags & TCP_SYN != 0 && flow.is_closing() {
+        return true;
+    }
+
+    let led_nowhere = flow.leads_nowhere(dir);
+    if led_nowhere {
+        T::led_nowhere(table, flow, dir);
+    }
+    led_nowhere
+}
+
+/// What a hook is called with.
+type HookFn = unsafe extern "C" fn(
+    *mut c_void,
+    *mut bindings::sk_buff,
+    *const bindings::nf_hook_state,
+) -> c_uint;
+
 /// # Safety
 ///
 /// As for every netfilter hook at ingress: `skb` is owned by the caller and has a MAC header,
 /// `priv_` is the flowtable that the hook was registered with, and RCU is read-locked.
-pub(super) unsafe extern "C" fn inet_hook(
+unsafe fn hook<T: Offload>(
+    priv_: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+    fast_path: HookFn,
+) -> c_uint {
+    // SAFETY: By the function's requirements.
+    let table = unsafe { Flowtable::from_raw(priv_.cast()) };
+
+    if table.is_offload() {
+        // SAFETY: By the function's requirements.
+        let slow = Packet::parse(unsafe { SkBuff::from_raw(skb) })
+            .filter(|packet| packet.flags & (TCP_FIN | TCP_SYN | TCP_RST) != 0 || has_ip_tunnels())
+            .and_then(|Packet { tuple, flags }| {
+                table.with_entry(tuple, |flow, dir| {
+                    is_for_slow_path::<T>(table, flow, dir, flags)
+                })
+            });
+        if slow == Some(true) {
+            return bindings::NF_ACCEPT;
+        }
+    }
+
+    // SAFETY: By the function's requirements.
+    unsafe { fast_path(priv_, skb, state) }
+}
+
+/// `nf_flow_offload_ip_hook()`
+///
+/// # Safety
+///
+/// As for [`hook`].
+pub(super) unsafe extern "C" fn ip_hook<T: Offload>(
     priv_: *mut c_void,
     skb: *mut bindings::sk_buff,
     state: *const bindings::nf_hook_state,
 ) -> c_uint {
     // SAFETY: By the function's requirements.
-    let proto = inner_protocol(unsafe { SkBuff::from_raw(skb) });
+    unsafe { hook::<T>(priv_, skb, state, bindings::nf_flow_offload_ip_hook) }
+}
+
+/// `nf_flow_offload_ipv6_hook()`
+///
+/// # Safety
+///
+/// As for [`hook`].
+pub(super) unsafe extern "C" fn ipv6_hook<T: Offload>(
+    priv_: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> c_uint {
+    // SAFETY: By the function's requirements.
+    unsafe { hook::<T>(priv_, skb, state, bindings::nf_flow_offload_ipv6_hook) }
+}
+
+/// `nf_flow_offload_inet_hook()`: which IP is it?
+///
+/// # Safety
+///
+/// As for [`hook`].
+pub(super) unsafe extern "C" fn inet_hook<T: Offload>(
+    priv_: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> c_uint {
+    // SAFETY: By the function's requirements.
+    let proto = inner_protocol(unsafe { SkBuff::from_raw(skb) }).map(|(proto, _)| proto);
 
     match proto {
         // SAFETY: By the function's requirements.
-        Some(ETH_P_IP) => unsafe { bindings::nf_flow_offload_ip_hook(priv_, skb, state) },
+        Some(ETH_P_IP) => unsafe { ip_hook::<T>(priv_, skb, state) },
         // SAFETY: By the function's requirements.
-        Some(ETH_P_IPV6) => unsafe { bindings::nf_flow_offload_ipv6_hook(priv_, skb, state) },
+        Some(ETH_P_IPV6) => unsafe { ipv6_hook::<T>(priv_, skb, state) },
         _ => bindings::NF_ACCEPT,
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         flow_block::{write_errno, DriverError},
         namespace::Net, //
     },
-    netfilter::flow::{Direction, Flow, Tuple},
+    netfilter::flow::{Direction, Tuple},
     offload::translate::Unsupported,
 };
 use kernel::{
@@ -126,26 +126,37 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// Tells the kernel log that `flow` stays in software because of `refusal`, if nothing of the kind
-/// was told in the last `report_ms`; else counts it. `now` is in jiffies.
-pub(super) fn report(now: u64, net: &Net, flow: Option<&Flow>, refusal: &Refusal) {
+/// Tells the kernel log that a flow, given by its original direction, stays in software because of
+/// `refusal`, if nothing of the kind was told in the last `report_ms`; else counts it. `now` is in
+/// jiffies.
+pub(super) fn report(now: u64, net: &Net, flow: Option<&Tuple>, refusal: &Refusal) {
+    if !remind(now, net, flow, refusal) {
+        UNTOLD.fetch_add(1, Relaxed);
+    }
+}
+
+/// How many refusals were not told.
+static UNTOLD: Atomic<u64> = Atomic::new(0);
+
+/// As [`report`] for a refusal that is found anew with each packet: it does not count. Returns
+/// whether it was told. Does not sleep.
+pub(super) fn remind(now: u64, net: &Net, flow: Option<&Tuple>, refusal: &Refusal) -> bool {
     static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
-    static UNTOLD: Atomic<u64> = Atomic::new(0);
 
     let until = QUIET_UNTIL.load(Relaxed);
     let next = now + msecs_to_jiffies(*module_parameters::report_ms.value()) as u64;
     if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
-        UNTOLD.fetch_add(1, Relaxed);
-        return;
+        return false;
     }
 
     pr_notice!(
         "{} stays in software: {} direction: {} ({} more since the last such message)\n",
-        Subject(flow.map(|flow| flow.tuple(Direction::Original))),
+        Subject(flow),
         refusal.dir,
         Words(&refusal.cause, net),
         UNTOLD.xchg(0, Relaxed)
     );
+    true
 }
 
 /// A flow by its original direction, if that is known.

@@ -23,8 +23,9 @@ use crate::{
         devices::Devices,
         index::{Index, Prefix},
         record::{Record, State},
-        refusal::{report, Cause, Refusal},
+        refusal::{remind, report, Cause, Refusal},
         rules::{Lost, Rules},
+        translate::Unsupported,
         truth::{Context, What},
         way::{Way, Ways}, //
     },
@@ -204,7 +205,10 @@ impl Table {
             rules.state.backoff.reset();
             return Ok(());
         };
-        report(now, table.net(), described.as_ref(), &refusal);
+        let original = described
+            .as_ref()
+            .map(|flow| flow.tuple(Direction::Original));
+        report(now, table.net(), original, &refusal);
         rules
             .state
             .backoff
@@ -440,6 +444,23 @@ impl Offload for Table {
         if let Some(record) = record {
             self.withdraw(table, devices, &record);
         }
+        if flow.is_closing() {
+            // All its packets are conntrack's from now on.
+            flow.teardown();
+        }
+    }
+
+    fn led_nowhere(table: &Flowtable, flow: &FlowOffload, dir: Direction) {
+        let refusal = Refusal {
+            dir,
+            cause: Cause::Unsupported(Unsupported::Tunnel),
+        };
+        remind(
+            jiffies64(),
+            table.net(),
+            flow.describe_packets(Direction::Original).as_ref(),
+            &refusal,
+        );
     }
 
     fn stats(

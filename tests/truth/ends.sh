@@ -23,12 +23,16 @@ events() {
 	[ "$module" != c ] || return 0
 	ended=$(ends_and_reuse) && status=ok || status=not_ok
 	echo "# ${ended//$'\n'/$'\n'# }"
-	$status "after FIN and RST the rules are withdrawn within $gone_limit ms, and the ports can be used again"
+	$status "conntrack sees FIN and RST, the rules are withdrawn within $gone_limit ms, and the ports can be used again"
 }
 
+# Where conntrack has lost a connection, its packets are invalid.
 ends_and_reuse() {
+	on "$router" sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0 \
+		net.netfilter.nf_conntrack_tcp_timeout_close=1 net.netfilter.nf_conntrack_events=1
 	flowtable_ruleset devices="$devices" | load_ruleset
-	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$server" "$gone_limit" || return
+	on "$router" nft add rule inet fw forward ct state invalid drop
+	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$router" "$server" "$gone_limit" || return
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 }

@@ -1,19 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""reuse.py CLIENT SERVER LIMIT_MS: a connection ends, and its ports are used again at once.
+"""reuse.py CLIENT ROUTER SERVER LIMIT_MS: a connection ends, and its ports are used again at once.
 
-Once with FIN and once with RST, over IPv4 and IPv6. Prints a line for each and fails if the new
-connection does not work or does not get into the NIC, or if the old rules are there for longer than
-the limit.
+Once with FIN and once with RST, over IPv4 and IPv6. Prints a line for each and fails if conntrack
+does not see it, if the new connection does not work or does not get into the NIC, or if the old
+rules are there for longer than the limit.
+
+Before that, half of a connection ends; the other half has to go on, after a silence too that is
+longer than conntrack remembers closed connections here.
 """
 
+import os
+import socket
+import subprocess
 import sys
 import time
 
 from probe import Flow, Namespace, cookies
 
-client, server = Namespace(sys.argv[1]), Namespace(sys.argv[2])
-limit = float(sys.argv[3])
+client, router, server = (Namespace(name) for name in sys.argv[1:4])
+limit = float(sys.argv[4]) / 1000
 failed = False
 
 
@@ -30,27 +36,98 @@ def run(flow, seconds, condition):
     return True
 
 
-for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("tcp4", "tcp6")):
-    addr = "fd00:9::9" if name == "tcp6" else "10.9.9.9"
-    port, source = 9100 + number, 40100 + number
+def wait(seconds, condition):
+    """Whether the condition holds in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)  # between two looks
+    return True
+
+
+def addr_of(name):
+    return "fd00:9::9" if name == "tcp6" else "10.9.9.9"
+
+
+def in_nic(name, port, source=0):
+    """A connection that is in the NIC, and its rules."""
     before = cookies()
-    flow = Flow(name, client, server, addr, port, source)
+    flow = Flow(name, client, server, addr_of(name), port, source)
     if not run(flow, 60, lambda: len(cookies() - before) == 2):
-        sys.exit("the first connection does not get into the NIC")
-    old = cookies() - before
+        sys.exit(f"a {name} connection does not get into the NIC")
+    return flow, cookies() - before
+
+
+class Events:
+    """What conntrack tells of TCP connections."""
+
+    def __init__(self):
+        with router:
+            self.process = subprocess.Popen(["conntrack", "-E", "-p", "tcp"],
+                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.text = ""
+        if not wait(60, self.listens):
+            sys.exit("conntrack -E does not listen")
+
+    def listens(self):
+        """Whether its socket has joined a group of NETLINK_NETFILTER, which is 12."""
+        with open(f"/proc/{self.process.pid}/net/netlink", encoding="ascii") as file:
+            rows = [line.split() for line in file][1:]
+        return any(row[1] == "12" and int(row[3], 16) for row in rows)
+
+    def tell(self, source, states):
+        """Whether the connection from this port was said to be in one of the states."""
+        self.text += (self.process.stdout.read() or b"").decode()
+        return any(f"sport={source} " in line and any(f" {state} " in line for state in states)
+                   for line in self.text.splitlines())
+
+
+events = Events()
+
+for number, name in enumerate(("tcp4", "tcp6")):
+    source = 40200 + number
+    flow, old = in_nic(name, 9200 + number, source)
+    flow.sock.shutdown(socket.SHUT_WR)
+    seen = wait(10 * limit, lambda: events.tell(source, ("FIN_WAIT", "CLOSE_WAIT")))
+    gone = wait(10 * limit, lambda: not cookies() & old)
+    time.sleep(3)  # the silence
+    flow.peer.setblocking(True)
+    flow.peer.sendall(b"more")
+    flow.sock.settimeout(10)
+    heard = b""
+    try:
+        while not heard.endswith(b"more"):
+            heard += flow.sock.recv(65536)
+    except OSError:
+        pass
+    lives = heard.endswith(b"more")
+    flow.close(abort=False)
+    failed = failed or not (seen and gone and lives)
+    print(f"half of {name}: conntrack {'sees' if seen else 'does not see'} the FIN; the other half "
+          f"{'goes on' if lives else 'is cut off'}")
+
+for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("tcp4", "tcp6")):
+    port, source = 9100 + number, 40100 + number
+    flow, old = in_nic(name, port, source)
+    others = cookies() - old
 
     flow.close(abort=how == "RST")
     ended = time.monotonic()
-    flow = Flow(name, client, server, addr, port, source)
+    flow = Flow(name, client, server, addr_of(name), port, source)
     works = run(flow, 10, lambda: flow.received >= 20)
-    run(flow, 10 * limit / 1000, lambda: not cookies() & old)
-    gone = (time.monotonic() - ended) * 1000
-    back = run(flow, 60, lambda: len(cookies() - before - old) == 2)
+    run(flow, 10 * limit, lambda: not cookies() & old)
+    gone = time.monotonic() - ended
+    back = run(flow, 60, lambda: len(cookies() - others - old) == 2)
     flow.close(abort=how == "RST")
 
-    good = works and gone < limit and back
-    failed = failed or not good
-    print(f"{how}, {name}: the rules are gone after {gone:.0f} ms; the next connection "
-          f"{'works' if works else 'does not work'} and {'is' if back else 'is not'} in the NIC")
+    states = ("CLOSE",) if how == "RST" else ("FIN_WAIT", "CLOSE_WAIT")
+    seen = wait(10, lambda: events.tell(source, states))
+    failed = failed or not (works and gone < limit and back and seen)
+    print(f"{how}, {name}: conntrack {'sees' if seen else 'does not see'} it; the rules are gone "
+          f"after {1000 * gone:.0f} ms; the next connection {'works' if works else 'does not work'} "
+          f"and {'is' if back else 'is not'} in the NIC")
 
+events.process.kill()
 sys.exit(failed)
