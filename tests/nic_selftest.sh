@@ -3,10 +3,12 @@
 # machines: uml
 # timeout: 900
 #
-# The emulated NIC by itself, without nftables: rules come from tc flower with skip_sw.
+# The emulated NIC by itself: rules come from tc flower with skip_sw. tc offers none of a VLAN
+# device with skip_sw, so the NIC's own counters tell who forwarded.
 # NIC_KO names the module. Exits 0 if all is well, 4 if the kernel lacks what it needs.
 #
 #   client: wire0 10.0.0.2 -- nic0 10.0.0.1  host  nic1 10.0.1.1 -- wire1 10.0.1.2 :server
+#                                 nic1.5 10.0.5.1 -- wire1.5 10.0.5.2, and VLAN 6 in that one
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -447,6 +449,250 @@ carrier() {
 	busywait 2000 ip netns exec "$CLIENT" ping -qc1 -W1 10.0.0.1
 }
 
+# --- VLAN devices over ports
+
+vlan_topology() {
+	local sub=5 dev
+	for dev in 1 1.5; do
+		ip link add link nic$dev name nic$dev.$sub type vlan id $sub || return
+		ip -n "$SERVER" link add link wire$dev name wire$dev.$sub type vlan id $sub
+		ip addr add 10.0.$sub.1/24 dev nic$dev.$sub
+		ip -n "$SERVER" addr add 10.0.$sub.2/24 dev wire$dev.$sub
+		ip link set nic$dev.$sub addrgenmode none up
+		ip -n "$SERVER" link set wire$dev.$sub addrgenmode none up
+		sub=6
+	done
+	ip netns exec "$CLIENT" ping -qc1 -W2 10.0.5.2 && ip netns exec "$CLIENT" ping -qc1 -W2 10.0.6.2
+}
+
+# vlan_rule IN SRC SPORT DST DPORT OUT DMAC [MATCH…]
+vlan_rule() {
+	tc filter add dev "$1" ingress protocol ip pref 1 flower "${@:8}" ip_proto udp src_ip "$2" \
+		src_port "$3" dst_ip "$4" dst_port "$5" action pedit ex munge eth dst set "$7" pipe \
+		action mirred egress redirect dev "$6"
+}
+mac() { ip -n "$1" -j link show "$2" | sed 's/.*"address":"\([^"]*\)".*/\1/'; }
+there() { vlan_rule nic0 10.0.0.2 4000 "10.0.$2.2" 5000 "$1" "$(mac "$SERVER" wire1)"; }
+back() { vlan_rule "$1" "10.0.$2.2" 5000 10.0.0.2 4000 nic0 "$(mac "$CLIENT" wire0)" "${@:3}"; }
+
+# vlan_echo NET COUNT: there and back, one after another
+vlan_echo() {
+	ip -n "$SERVER" route replace 10.0.0.0/24 via "10.0.$1.1" || return
+	ip netns exec "$SERVER" python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('10.0.$1.2', 5000))
+for i in range($2):
+    s.sendto(*s.recvfrom(200))" &
+	busywait 5000 udp_listening || return
+	ip netns exec "$CLIENT" python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 4000))
+s.settimeout(5)
+for i in range($2):
+    s.sendto(b'x' * 100, ('10.0.$1.2', 5000))
+    s.recv(200)"
+	local status=$?
+	kill %% 2>/dev/null
+	wait %% 2>/dev/null
+	return $status
+}
+udp_listening() { ip netns exec "$SERVER" ss -Hlun 'sport = 5000' | grep -q 5000; }
+
+vlan_bind() {
+	local dev
+	knob counters 0
+	for dev in nic1.5 nic1.5.6; do tc qdisc add dev $dev clsact || return; done
+	is nic1.bound_indr 2 && is nic0.bound_indr 0 && is bind_ok 2 || return
+	# not of a port, and too many tags
+	ip link add link wire3 name other.5 type vlan id 5
+	ip link add link nic1.5.6 name three type vlan id 7
+	for dev in other.5 three; do tc qdisc add dev $dev clsact || return; done
+	is bind_ok 2 && is bind_failed 0 && is nic1.bound_indr 2 || return
+	for dev in other.5 three; do ip link del $dev || return; done
+	is unbind_ok 0 && is unbind_failed 0
+}
+
+vlan_passes() { # DEV NET TAGS POPS
+	knob counters 0
+	there "$1" "$2" && back "$1" "$2" || return
+	cat $NIC/rules
+	grep -q "via=block in=nic0 vlan=none .* out=nic1 actions=.*vlan_push:$3,redirect " $NIC/rules &&
+		grep -q "via=indr_block in=nic1 vlan=$3 .* out=nic0 actions=.*[^p],${4}redirect " \
+			$NIC/rules || return
+	vlan_echo "$2" 5 && is nic0.nic_packets 5 && is nic1.nic_packets 5 || return
+	flush "$1"
+	flush
+	is rules 0
+}
+
+# Rules that come to the callback of nic1.5
+vlan_ingress() {
+	back nic1.5 5 indev nic1.5 && is rules 1 || return
+	grep -q "in=nic1 vlan=5 " $NIC/rules || return
+	flush nic1.5
+	# any packet that matches would do in software, so tc keeps them
+	back nic1.5 5 indev nic1 && is rules 0 && is replace_failed 1 || return
+	flush nic1.5
+	tc filter add dev nic1.5 ingress protocol 802.1q pref 1 flower vlan_id 6 vlan_ethtype ip \
+		ip_proto udp src_ip 10.0.6.2 dst_ip 10.0.0.2 src_port 1 dst_port 2 \
+		action vlan pop pipe action mirred egress redirect dev nic0 || return
+	cat $NIC/rules
+	grep -q "via=indr_block in=nic1 vlan=5.6 .* actions=vlan_pop,vlan_pop,redirect " $NIC/rules ||
+		return
+	flush nic1.5
+	back nic1.5.6 6 indev nic1.5.6 && grep -q "in=nic1 vlan=5.6 " $NIC/rules || return
+	flush nic1.5.6
+	tc filter add dev nic1.5.6 ingress protocol 802.1q pref 1 flower vlan_id 7 vlan_ethtype ip \
+		ip_proto udp src_ip 10.0.6.2 dst_ip 10.0.0.2 src_port 1 dst_port 2 \
+		action mirred egress redirect dev nic0 || return
+	is rules 0 || return
+	flush nic1.5.6
+}
+
+# What mlx5 makes of tags: each push and pop is one of two, and a push after a pop is a new ID
+vlan_profile() {
+	knob profile mlx5-tc && knob counters 0 || return
+	tc filter add dev nic1.5 ingress protocol 802.1q pref 1 flower vlan_id 6 vlan_ethtype ip \
+		ip_proto udp src_ip 10.0.6.2 dst_ip 10.0.0.2 src_port 1 dst_port 2 \
+		action vlan pop pipe action vlan push id 9 pipe action mirred egress redirect dev nic0 ||
+		return
+	cat $NIC/rules
+	grep -q "vlan=5.6 .* actions=vlan_pop,vlan_id:9,redirect " $NIC/rules || return
+	flush nic1.5
+	knob accept +hairpin
+	vlan_rule nic1.5 10.0.5.2 1 10.0.6.2 2 nic1.5 02:00:00:00:05:02 && is rules 1 || return
+	flush nic1.5
+	vlan_rule nic1.5.6 10.0.5.2 1 10.0.6.2 2 nic1.5 02:00:00:00:05:02 && is rules 0 || return
+	flush nic1.5.6
+	knob profile none
+}
+
+vlan_down() {
+	there nic1.5 5 && knob counters 0 && ip link set nic1.5 down || return
+	ip netns exec "$CLIENT" python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 4000))
+s.sendto(b'x', ('10.0.5.2', 5000))"
+	busywait 2000 at_least nic0.exception_egress 1 && is nic_packets 0 || return
+	flush
+	# a rule that comes when the device is down
+	there nic1.5 5 && ip link set nic1.5 up && ip link set nic1.5.6 up && vlan_echo 5 2 &&
+		is nic0.nic_packets 2 || return
+	flush
+}
+
+vlan_word() {
+	knob accept -redirect_vlan_dev
+	refused "not a port of this NIC" rule nic0 nic1.5 4000 || return
+	knob accept default
+	rule nic0 nic1.5 4000 && ip link set nic1.5.6 down || return
+	flush
+	ip link set nic1.5.6 up
+}
+
+vlan_bind_faults() {
+	tc qdisc del dev nic1.5 clsact
+	is nic1.bound_indr 1 && knob counters 0 && knob faults "bind 95 100 nic1" || return
+	tc qdisc add dev nic1.5 clsact
+	is nic1.bound_indr 1 && is bind_failed 1 && knob faults none || return
+	tc qdisc del dev nic1.5 clsact
+	is unbind_failed 1 && knob accept -indirect || return
+	tc qdisc add dev nic1.5 clsact
+	is nic1.bound_indr 1 && is bind_failed 2 && knob accept default || return
+	tc qdisc del dev nic1.5 clsact
+	tc qdisc add dev nic1.5 clsact
+	is nic1.bound_indr 2 && is bind_ok 1
+}
+
+# tc withdraws its rules in the cleanup callback
+vlan_unregister() {
+	back nic1.5 5 && back nic1.5.6 6 && is rules 2 && knob indirect 0 || return
+	is nic1.bound_indr 0 && is rules 0 && [ "$(cat $NIC/indirect)" = 0 ] || return
+	tc qdisc del dev nic1.5 clsact && tc qdisc add dev nic1.5 clsact && is nic1.bound_indr 0 ||
+		return
+	knob indirect 0 && knob indirect 1 && knob indirect 1 && is nic1.bound_indr 0 || return
+	for dev in nic1.5 nic1.5.6; do
+		tc qdisc del dev $dev clsact && tc qdisc add dev $dev clsact || return
+	done
+	is nic1.bound_indr 2
+}
+
+# Those that are bound when the NIC registers: one of each block is replayed
+vlan_replay() {
+	knob accept +replay && knob indirect 0 && is nic1.bound_indr 0 && knob indirect 1 &&
+		is nic1.bound_indr 2 && knob accept default || return
+	for dev in nic1.5 nic1.5.6; do
+		tc qdisc del dev $dev clsact && tc qdisc add dev $dev clsact || return
+	done
+	is nic1.bound_indr 2
+}
+
+vlan_flowtable() {
+	tc qdisc del dev nic1.5 clsact
+	knob counters 0
+	# the C module's rules are of ports, whatever devices there are, and do not say that they
+	# match a tag: one way only
+	nft -f - <<-END || return
+		table inet nicself {
+			flowtable ft {
+				hook ingress priority 0
+				devices = { nic0, nic1, nic1.5 }
+				flags offload
+			}
+			chain forward {
+				type filter hook forward priority 0; policy accept;
+				meta l4proto udp ct state established flow add @ft
+			}
+		}
+	END
+	is nic0.bound_ft 1 && is nic1.bound_ft 1 && is nic1.bound_indr 2 || return
+	vlan_echo 5 3 && busywait 5000 at_least rules 1 || return
+	cat $NIC/rules
+	grep -q "via=ft in=nic0 .* out=nic1 actions=.*vlan_push:5,redirect" $NIC/rules || return
+	vlan_echo 5 3 && at_least nic0.nic_packets 3 || return
+	# the flow does not enter there, and stays
+	knob indirect 0
+	is nic1.bound_indr 0 && is nic1.bound_ft 1 && is rules 1 && knob indirect 1 || return
+	vlan_echo 5 3 && at_least nic0.nic_packets 6 || return
+	nft delete table inet nicself
+	# it unbinds before it withdraws
+	busywait 5000 is nic1.bound_ft 0 && is nic0.bound_ft 0 && knob evict all || return
+	tc qdisc add dev nic1.5 clsact
+	tc qdisc del dev nic1.5.6 clsact
+	tc qdisc add dev nic1.5.6 clsact
+	is nic1.bound_indr 2
+}
+
+vlan_gone() {
+	knob counters 0
+	there nic1.5 5 && there nic1.5.6 6 && back nic1.5.6 6 && is rules 3 || return
+	ip link del nic1.5.6
+	is rules 1 && is vanished 1 && is nic1.bound_indr 1 && grep -q vlan_push:5, $NIC/rules || return
+	back nic1.5 5 || return
+	ip link del nic1.5
+	is rules 0 && is vanished 2 && is nic1.bound_indr 0 || return
+	flush
+	ip link set nic3 up && ip link add link nic3 name nic3.9 type vlan id 9 &&
+		ip link set nic3.9 up && tc qdisc add dev nic3.9 clsact && rule nic0 nic3.9 4000 &&
+		is nic3.bound_indr 1 || return
+	knob vanish nic3
+	is rules 0 && is nic3.bound_indr 0 && flush && knob appear nic3
+}
+
+# The core must not clean up what its binder has given up; the NIC frees it when it unloads.
+vlan_leak() {
+	ip link set nic3 up && ip link add link nic3 name nic3.9 type vlan id 9 &&
+		tc qdisc add dev nic3.9 clsact && knob counters 0 &&
+		knob faults "unbind 5 100 nic3" || return
+	tc qdisc del dev nic3.9 clsact
+	knob faults none
+	is unbind_failed 1 && is nic3.bound_indr 1 && knob indirect 0 && knob indirect 1 &&
+		is nic3.bound_indr 1 && ip link del nic3.9
+}
+
 unload_under_traffic() {
 	ip netns exec "$CLIENT" python3 -c "
 import socket
@@ -460,6 +706,8 @@ while True:
 	local flood=$!
 	flush
 	rule nic0 nic1 4000 && rule nic1 nic0 4000 && knob counters 0 || return
+	ip link add link nic1 name nic1.5 type vlan id 5 && ip link set nic1.5 up &&
+		tc qdisc add dev nic1.5 clsact && back nic1.5 5 && is nic1.bound_indr 1 || return
 	busywait 5000 at_least nic_packets 1000 || return
 	rmmod emunic || return
 	kill $flood
@@ -469,7 +717,7 @@ while True:
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug || skip_all "no debugfs"
-for mod in sch_ingress cls_flower act_mirred act_pedit act_csum act_vlan; do
+for mod in sch_ingress cls_flower act_mirred act_pedit act_csum act_vlan 8021q; do
 	modprobe -q $mod || skip_all "no $mod"
 done
 for ns in "$CLIENT" "$SERVER" "$OTHER"; do
@@ -553,17 +801,35 @@ fails "hw-tc-offload off is honoured" rule nic0 nic1 4000
 ethtool -K nic0 hw-tc-offload on
 for bad in "accept +nonsense" "accept ft" "faults replace 28" "faults replace 28 101" \
 	"faults forget 28 10" "faults replace 28 10 nic9" "evict some" "counters 1" "reset 0" \
-	"vanish eth0" "appear nic0" "profile mlx4"; do
+	"vanish eth0" "appear nic0" "profile mlx4" "indirect 2"; do
 	# shellcheck disable=SC2086
 	fails "bad write: $bad" eval "knob ${bad%% *} '${bad#* }'"
 done
+flush
+flush nic1
+t "VLAN devices over ports" vlan_topology
+t "are bound indirectly" vlan_bind
+t "a VLAN device's rules" vlan_ingress
+t "packets pass from and to a VLAN device" vlan_passes nic1.5 5 5 vlan_pop,
+t "and one over another" vlan_passes nic1.5.6 6 5.6 vlan_pop,vlan_pop,
+t "tags as mlx5 counts them" vlan_profile
+t "a VLAN device that is down" vlan_down
+t "the word for VLAN devices" vlan_word
+t "faults and words for their BIND" vlan_bind_faults
+t "the NIC unregisters" vlan_unregister
+t "and takes what is replayed" vlan_replay
+t "a flowtable with a VLAN device" vlan_flowtable
+t "VLAN devices go" vlan_gone
+t "an UNBIND of a VLAN device that fails" vlan_leak
 t "a port vanishes" vanish
 t "and comes back" appear
 t "a port moves and is renamed" move_and_rename
 t "$RULES rules" scale
 t "counters start from zero" reset_counters
 t "unloads under traffic with rules and bound blocks" unload_under_traffic
-t "loads again" insmod "$NIC_KO"
+t "what was still bound is freed" sh -c 'dmesg | grep -q "emunic: a block of a VLAN device"'
+t "loads again" insmod "$NIC_KO" indirect=0
+t "without VLAN devices" [ "$(cat $NIC/indirect)" = 0 ]
 
 echo "1..$count"
 echo "# $((count - failed)) passed, $failed failed"

@@ -42,89 +42,9 @@ bool shim_dev_has_setup_tc(const struct net_device *dev)
 	return dev->netdev_ops->ndo_setup_tc;
 }
 
-/*
- * Drivers keep static lists of what they are bound to and rely on their callers
- * to serialise that, which for flowtables of several namespaces nobody does.
- */
-static DEFINE_MUTEX(block_setup_lock);
-
-static int block_setup(struct flow_block_offload *bo, struct flow_block *block,
-		       struct net_device *dev, enum tc_setup_type type,
-		       struct netlink_ext_ack *extack)
-{
-	bo->net = dev_net(dev);
-	bo->block = block;
-	bo->binder_type = FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS;
-	bo->extack = extack;
-	bo->cb_list_head = &block->cb_list;
-	INIT_LIST_HEAD(&bo->cb_list);
-
-	guard(mutex)(&block_setup_lock);
-	return dev->netdev_ops->ndo_setup_tc(dev, type, bo);
-}
-
-void shim_block_init(struct flow_block *block)
-{
-	flow_block_init(block);
-}
-
-/* Asks the driver of @dev for callbacks and puts them into @block. */
-int shim_block_bind(struct flow_block *block, struct net_device *dev,
-		    enum tc_setup_type type, struct netlink_ext_ack *extack)
-{
-	struct flow_block_offload bo = { .command = FLOW_BLOCK_BIND };
-	int err = block_setup(&bo, block, dev, type, extack);
-
-	if (err >= 0)
-		list_splice(&bo.cb_list, &block->cb_list);
-
-	return err;
-}
-
-/*
- * Has the driver of @dev take its callbacks out of @block. One that a driver
- * refuses to take out is cut off, so that nothing points to @block any more.
- */
-int shim_block_unbind(struct flow_block *block, struct net_device *dev,
-		      enum tc_setup_type type, struct netlink_ext_ack *extack)
-{
-	struct flow_block_offload bo = { .command = FLOW_BLOCK_UNBIND };
-	int err = block_setup(&bo, block, dev, type, extack);
-	struct flow_block_cb *block_cb, *next;
-
-	list_for_each_entry_safe(block_cb, next, &bo.cb_list, list) {
-		list_del(&block_cb->list);
-		flow_block_cb_free(block_cb);
-	}
-
-	list_for_each_entry_safe(block_cb, next, &block->cb_list, list)
-		list_del_init(&block_cb->list);
-
-	return err;
-}
-
 bool shim_net_ratelimit(void)
 {
 	return net_ratelimit();
-}
-
-bool shim_block_is_empty(const struct flow_block *block)
-{
-	return list_empty(&block->cb_list);
-}
-
-/* Hands @cls to the driver behind @block. */
-int shim_block_call(struct flow_block *block,
-		    struct flow_cls_offload *cls)
-{
-	struct flow_block_cb *block_cb;
-
-	block_cb = list_first_entry_or_null(&block->cb_list,
-					    struct flow_block_cb, list);
-	if (!block_cb)
-		return -EOPNOTSUPP;
-
-	return block_cb->cb(TC_SETUP_CLSFLOWER, cls, block_cb->cb_priv);
 }
 
 __be16 shim_skb_protocol(const struct sk_buff *skb)

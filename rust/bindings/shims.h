@@ -9,6 +9,7 @@
 
 #include <linux/netdevice.h>
 #include <linux/notifier.h>
+#include <linux/rwsem.h>
 #include <linux/workqueue.h>
 #include <net/flow_offload.h>
 #include <net/netfilter/nf_flow_table.h>
@@ -22,15 +23,28 @@ void shim_dev_addr(const struct net_device *dev, u8 addr[ETH_ALEN]);
 bool shim_dev_has_setup_tc(const struct net_device *dev);
 bool shim_net_ratelimit(void);
 
-/* flow_block */
-void shim_block_init(struct flow_block *block);
-int shim_block_bind(struct flow_block *block, struct net_device *dev,
-		    enum tc_setup_type type, struct netlink_ext_ack *extack);
-int shim_block_unbind(struct flow_block *block, struct net_device *dev,
-		      enum tc_setup_type type, struct netlink_ext_ack *extack);
-bool shim_block_is_empty(const struct flow_block *block);
-int shim_block_call(struct flow_block *block,
-		    struct flow_cls_offload *cls);
+/* flow_block: shims_block.c */
+
+/* A block of one device, and how its driver is asked. */
+struct shim_block {
+	struct flow_block block;
+	struct list_head late;
+	struct rw_semaphore lock;
+	struct net_device *dev;
+	enum tc_setup_type type;
+	bool indirect;
+	bool leaving;
+};
+
+typedef void shim_device_fn(void *data, struct net_device *dev);
+
+void shim_block_on_leave(shim_device_fn *fn, void *data);
+void shim_block_init(struct shim_block *block, struct net_device *dev,
+		     enum tc_setup_type type, bool indirect);
+int shim_block_bind(struct shim_block *block, struct netlink_ext_ack *extack);
+int shim_block_unbind(struct shim_block *block, struct netlink_ext_ack *extack);
+bool shim_block_takes_rules(struct shim_block *block);
+int shim_block_call(struct shim_block *block, struct flow_cls_offload *cls);
 
 /* sk_buff */
 __be16 shim_skb_protocol(const struct sk_buff *skb);
@@ -154,7 +168,6 @@ struct shim_event {
 };
 
 typedef void shim_event_fn(void *data, const struct shim_event *event);
-typedef void shim_device_fn(void *data, struct net_device *dev);
 
 struct shim_notifiers {
 	struct notifier_block neighbour;
@@ -183,7 +196,8 @@ void shim_rtnl_lock(void);
 bool shim_rtnl_trylock(void);
 void shim_rtnl_unlock(void);
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    shim_device_fn *gone, void *data);
+			    shim_device_fn *gone, shim_device_fn *leaves,
+			    void *data);
 void shim_notifiers_unregister(struct shim_notifiers *notifiers);
 int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 			       shim_event_fn *fn, void *data);

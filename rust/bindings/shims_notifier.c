@@ -202,10 +202,12 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
  * returns.
  */
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    shim_device_fn *gone, void *data)
+			    shim_device_fn *gone, shim_device_fn *leaves,
+			    void *data)
 {
 	int err;
 
+	shim_block_on_leave(leaves, data);
 	memset(notifiers, 0, sizeof(*notifiers));
 	notifiers->fn = fn;
 	notifiers->gone = gone;

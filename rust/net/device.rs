@@ -30,7 +30,7 @@ pub(crate) struct NetDevice(Opaque<bindings::net_device>);
 impl NetDevice {
     /// # Safety
     ///
-    /// `ptr` must point to a registered device that is not freed during `'a`.
+    /// `ptr` must point to a device that has been registered and is not freed during `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::net_device) -> &'a Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &*ptr.cast() }
@@ -65,7 +65,7 @@ impl NetDevice {
         addr
     }
 
-    /// Whether the driver takes offload requests at all (`ndo_setup_tc`).
+    /// Whether the device's own driver takes offload requests (`ndo_setup_tc`).
     pub(crate) fn has_setup_tc(&self) -> bool {
         // SAFETY: The type invariant keeps the device alive.
         unsafe { bindings::shim_dev_has_setup_tc(self.as_raw()) }

@@ -101,8 +101,8 @@ fn full_width(now: u64, jiffies: u64) -> u64 {
 pub(crate) struct RuleName {
     /// Must not be used for two rules of a driver at a time.
     pub(crate) cookie: usize,
-    /// The same in all requests for a rule. What it means is up to a driver that is bound as
-    /// [`Binder::Ft`]; others are given the first of tc.
+    /// The same in all requests for a rule. What it means is up to a driver that is bound for
+    /// flowtables; others are given the first of tc.
     pub(crate) priority: i32,
 }
 
@@ -115,12 +115,16 @@ pub(crate) enum Binder {
     ///
     /// Drivers keep lists of such bindings under RTNL, so it has to be held to bind and unbind.
     Block,
+    /// As [`Self::Ft`], for a device without a driver that takes requests (`ndo_setup_tc`): the
+    /// drivers that asked for such devices are offered it. The one that takes it may leave at any
+    /// time: [`Listener::driver_leaves`](crate::net::notifier::Listener::driver_leaves).
+    Indirect,
 }
 
 impl Binder {
     fn as_raw(self) -> bindings::tc_setup_type {
         match self {
-            Self::Ft => bindings::tc_setup_type_TC_SETUP_FT,
+            Self::Ft | Self::Indirect => bindings::tc_setup_type_TC_SETUP_FT,
             Self::Block => bindings::tc_setup_type_TC_SETUP_BLOCK,
         }
     }
@@ -128,7 +132,7 @@ impl Binder {
     /// A priority of nftables, as drivers take it in this role.
     fn priority(self, priority: i32) -> u32 {
         match self {
-            Self::Ft => priority as u32,
+            Self::Ft | Self::Indirect => priority as u32,
             Self::Block => 1,
         }
     }
@@ -144,15 +148,17 @@ impl Binder {
 ///
 /// # Invariants
 ///
-/// - `block` is initialised and holds the callbacks that the driver of `dev` gave.
-/// - The block's list changes only in `bind` and `drop`, which take turns with those of all other
-///   blocks (`block_setup_lock`).
+/// - `block` is initialised and holds the callbacks that the driver of `dev` gave, until that driver
+///   leaves.
+/// - The block's list changes only in `bind`, `rebind` and `drop` and when the driver leaves, which
+///   take turns with those of all other blocks (`block_setup_lock`), and with requests (the block's
+///   own lock).
 /// - `dev` is registered: nftables has the devices of a flowtable leave it, by dropping this, when
 ///   they are unregistered.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BoundBlock {
     #[pin]
-    block: Opaque<bindings::flow_block>,
+    block: Opaque<bindings::shim_block>,
     dev: ARef<NetDevice>,
     binder: Binder,
 }
@@ -160,41 +166,56 @@ pub(crate) struct BoundBlock {
 // SAFETY: A block is a list of callbacks; drivers take requests from any thread.
 unsafe impl Send for BoundBlock {}
 
-// SAFETY: By the type invariant the list is only read through a shared reference, and drivers
-// serialise the requests that they get.
+// SAFETY: By the type invariant the list is locked, and drivers serialise the requests that they
+// get.
 unsafe impl Sync for BoundBlock {}
 
 impl BoundBlock {
     /// Binds the driver of `dev`. Most drivers refuse a second block.
     ///
-    /// Sleeps. `EOPNOTSUPP` if the driver takes no rules at all, or the driver's own error.
-    /// C: `nf_flow_table_offload_cmd()`.
+    /// Sleeps. `EOPNOTSUPP` if no driver takes rules at all, or the driver's own error.
+    /// C: `nf_flow_table_offload_cmd()`, `nf_flow_table_indr_offload_cmd()`.
     pub(crate) fn bind(dev: &NetDevice, binder: Binder) -> Result<Pin<KBox<Self>>, DriverError> {
-        if !dev.has_setup_tc() {
+        let indirect = binder == Binder::Indirect;
+        if !indirect && !dev.has_setup_tc() {
             return Err(eopnotsupp().into());
         }
 
         // INVARIANT: The block is initialised, and empty as long as no driver is bound.
         let bound = KBox::pin_init(
             pin_init!(Self {
-                // SAFETY: The slot is valid for writes and pinned.
-                block <- Opaque::ffi_init(|slot| unsafe { bindings::shim_block_init(slot) }),
+                // SAFETY: The slot is valid for writes and pinned; the device is kept beside it.
+                block <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::shim_block_init(slot, dev.as_raw(), binder.as_raw(), indirect)
+                }),
                 dev: dev.into(),
                 binder,
             }),
             GFP_KERNEL,
         )?;
 
-        // SAFETY: nftables binds registered devices, this one takes requests (checked above), and
-        // the block is pinned and initialised. A driver that refuses puts nothing into the block.
-        let (result, words) = Extack::with(|extack| unsafe {
-            bindings::shim_block_bind(bound.block.get(), dev.as_raw(), binder.as_raw(), extack)
+        bound.ask_driver()?;
+        Ok(bound)
+    }
+
+    /// If the driver has left ([`Binder::Indirect`]), binds the one that there is now. Sleeps.
+    /// `EAGAIN` if the driver is just about to leave, else errors as of [`Self::bind`].
+    pub(crate) fn rebind(&self) -> Result<(), DriverError> {
+        match self.binder {
+            Binder::Indirect => self.ask_driver(),
+            Binder::Ft | Binder::Block => Ok(()),
+        }
+    }
+
+    fn ask_driver(&self) -> Result<(), DriverError> {
+        let (result, words) = Extack::with(|extack| {
+            // SAFETY: nftables binds registered devices, this one takes requests if it is asked for
+            // them (checked in `bind`), and the block is pinned and initialised. A driver that
+            // refuses puts nothing into the block.
+            unsafe { bindings::shim_block_bind(self.block.get(), extack) }
         });
 
-        match to_result(result) {
-            Ok(()) => Ok(bound),
-            Err(errno) => Err(DriverError { errno, words }),
-        }
+        to_result(result).map_err(|errno| DriverError { errno, words })
     }
 
     /// In which role the driver is bound.
@@ -207,13 +228,15 @@ impl BoundBlock {
         &self.dev
     }
 
-    /// Whether the driver agreed to be bound and gave no callback (netdevsim): it takes no rules.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// `false` if the driver agreed to be bound and gave no callback (netdevsim), or leaves or has
+    /// left. Sleeps.
+    pub(crate) fn takes_rules(&self) -> bool {
         // SAFETY: By the type invariant.
-        unsafe { bindings::shim_block_is_empty(self.block.get()) }
+        unsafe { bindings::shim_block_takes_rules(self.block.get()) }
     }
 
-    /// Has the driver install `rule` under `name`. Sleeps.
+    /// Has the driver install `rule` under `name`. Sleeps. `EOPNOTSUPP` without
+    /// [`Self::takes_rules`], or the driver's own error.
     pub(crate) fn replace(&self, name: RuleName, rule: &FlowRule) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_REPLACE,
@@ -281,19 +304,11 @@ impl BoundBlock {
 #[pinned_drop]
 impl PinnedDrop for BoundBlock {
     fn drop(self: Pin<&mut Self>) {
-        if self.is_empty() {
-            return;
-        }
-
-        // SAFETY: By the type invariants the device is registered and the block initialised; `bind`
-        // has checked that the device takes requests. Nobody else uses the block any more.
-        let (result, words) = Extack::with(|extack| unsafe {
-            bindings::shim_block_unbind(
-                self.block.get(),
-                self.dev.as_raw(),
-                self.binder.as_raw(),
-                extack,
-            )
+        let (result, words) = Extack::with(|extack| {
+            // SAFETY: By the type invariants the device is registered and the block initialised;
+            // `bind` has checked that the device takes requests. Nobody else uses the block any
+            // more, but for a driver that leaves, which `shim_block_unbind` knows of.
+            unsafe { bindings::shim_block_unbind(self.block.get(), extack) }
         });
 
         if let Err(errno) = to_result(result) {

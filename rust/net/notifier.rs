@@ -53,6 +53,13 @@ pub(crate) trait Listener: Send + Sync + 'static {
     /// A device is being unregistered, and has left all flowtables. Called with RTNL held; may
     /// sleep.
     fn device_gone(&self, dev: &NetDevice);
+
+    /// The driver that takes the rules of a device which is bound as
+    /// [`Binder::Indirect`](crate::net::flow_block::Binder::Indirect) leaves: it takes no new ones,
+    /// and those that it has must be withdrawn before this returns. Called with or without RTNL
+    /// held, and maybe with locks of the driver; may sleep, but not take RTNL.
+    /// C: `nf_flow_table_indr_cleanup()`.
+    fn driver_leaves(&self, dev: &NetDevice);
 }
 
 /// Whether there is a device of an IP tunnel in any namespace, of which [`Notifiers`] have to be
@@ -73,6 +80,19 @@ unsafe extern "C" fn on_device_gone<L: Listener>(
     // SAFETY: By the function's requirements.
     let (listener, dev) = unsafe { (&*data.cast::<L>(), NetDevice::from_raw(dev)) };
     listener.device_gone(dev);
+}
+
+/// # Safety
+///
+/// `data` must be a `*const L` that is valid for this call, and `dev` a device that is not freed
+/// meanwhile.
+unsafe extern "C" fn on_driver_leaves<L: Listener>(
+    data: *mut c_void,
+    dev: *mut bindings::net_device,
+) {
+    // SAFETY: By the function's requirements.
+    let (listener, dev) = unsafe { (&*data.cast::<L>(), NetDevice::from_raw(dev)) };
+    listener.driver_leaves(dev);
 }
 
 /// # Safety
@@ -105,8 +125,9 @@ unsafe extern "C" fn on_event<L: Listener>(data: *mut c_void, event: *const bind
     });
 }
 
-/// Tells a listener of neighbours, bridges, devices and addresses of all namespaces, as long as the
-/// value lives.
+/// Tells a listener of neighbours, bridges, devices and addresses of all namespaces, and of drivers
+/// that leave, as long as the value lives. There is one, for as long as the module is there, which
+/// is not unloaded while a driver leaves.
 ///
 /// # Invariants
 ///
@@ -133,12 +154,13 @@ impl<L: Listener> Notifiers<L> {
             // INVARIANT: Registered when this succeeds; an `Arc`'s content does not move.
             raw <- Opaque::try_ffi_init(move |raw| {
                 // SAFETY: `raw` stays in place until `drop` unregisters it, and `data` lives as
-                // long.
+                // long. No driver leaves after that, for it would keep the module.
                 to_result(unsafe {
                     bindings::shim_notifiers_register(
                         raw,
                         Some(on_event::<L>),
                         Some(on_device_gone::<L>),
+                        Some(on_driver_leaves::<L>),
                         data,
                     )
                 })

@@ -18,7 +18,9 @@
 //! `flow_block_lock` of the table guards [`Offload::Devices`]. C holds it for reading around
 //! requests, and [`Tables::for_each`] does around its calls; `setup` takes it for writing. It nests
 //! inside nftables' `commit_mutex`, which in turn may be taken with RTNL held: nothing here takes
-//! RTNL. The list of [`Tables`] comes between the two.
+//! RTNL. The list of [`Tables`] comes between the two. Both are also taken where the driver of a
+//! device leaves ([`Listener::driver_leaves`]), maybe with RTNL and locks of that driver held, but
+//! never one that the driver takes to be bound or to answer a request.
 //!
 //! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
 

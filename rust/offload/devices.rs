@@ -45,17 +45,15 @@ impl Device {
     const TC: u32 = 1;
     const ROUTER: u32 = 2;
 
-    /// Binds the driver for flowtables, or for tc if it has nothing for these.
+    /// Binds the device's driver for flowtables, or for tc if it has nothing for these. A device
+    /// without one is offered to others.
     fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
-        let driver = match BoundBlock::bind(dev, Binder::Ft) {
-            Ok(driver) if driver.is_empty() => match Self::bind_for_tc(dev) {
-                Err(error) if error.errno == EAGAIN => return Err(error),
-                other => other.unwrap_or(driver),
-            },
-            Err(error) if error.is_not_supported() && dev.has_setup_tc() => Self::bind_for_tc(dev)?,
-            other => other?,
+        let driver = if dev.has_setup_tc() {
+            Self::bind_own(dev)?
+        } else {
+            BoundBlock::bind(dev, Binder::Indirect)?
         };
-        if driver.is_empty() && ratelimit() {
+        if !driver.takes_rules() && ratelimit() {
             pr_warn!(
                 "{}: the driver takes no rules from flowtables; its flows stay in software\n",
                 dev.name()
@@ -68,6 +66,17 @@ impl Device {
             orphans <- new_mutex!(KVec::new()),
         });
         Ok(Arc::pin_init(device, GFP_KERNEL)?)
+    }
+
+    fn bind_own(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
+        match BoundBlock::bind(dev, Binder::Ft) {
+            Ok(driver) if !driver.takes_rules() => match Self::bind_for_tc(dev) {
+                Err(error) if error.errno == EAGAIN => Err(error),
+                other => Ok(other.unwrap_or(driver)),
+            },
+            Err(error) if error.is_not_supported() => Self::bind_for_tc(dev),
+            other => other,
+        }
     }
 
     /// `EAGAIN` if somebody else has RTNL, who may be waiting for a lock that is held here: nftables
@@ -205,6 +214,7 @@ impl Registry {
         let mut bound = self.bound.lock();
 
         if let Some((device, tables)) = bound.iter_mut().find(|(device, _)| device.is(dev)) {
+            device.driver.rebind()?;
             *tables += 1;
             return Ok(device.clone());
         }
@@ -228,7 +238,7 @@ impl Registry {
             return false;
         }
         let _rtnl = match device.driver.binder() {
-            Binder::Ft => None,
+            Binder::Ft | Binder::Indirect => None,
             Binder::Block => match Rtnl::try_lock() {
                 None => return true,
                 rtnl => rtnl,
@@ -286,7 +296,8 @@ impl Devices {
     /// Binds the driver of `dev`. Fails with the driver's error, or `ENOMEM`.
     pub(super) fn bind(&mut self, dev: &NetDevice) -> Result<(), DriverError> {
         self.changes += 1;
-        if let Some((_, hooks)) = self.list.iter_mut().find(|(device, _)| device.is(dev)) {
+        if let Some((device, hooks)) = self.list.iter_mut().find(|(device, _)| device.is(dev)) {
+            device.driver.rebind()?;
             *hooks += 1;
             return Ok(());
         }
@@ -319,6 +330,14 @@ impl Devices {
         if self.list.len() < before && self.context.registry().unbind(dev) {
             self.context.unbind_unused_later();
         }
+    }
+
+    /// The device `dev`, if it is one of the table's.
+    pub(super) fn find(&self, dev: &NetDevice) -> Option<&Device> {
+        self.list
+            .iter()
+            .find(|(device, _)| device.is(dev))
+            .map(|(device, _)| &**device)
     }
 
     /// The device with index `ifindex`.

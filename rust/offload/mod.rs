@@ -16,10 +16,16 @@
 //! `commit_mutex` (nftables), the list of [`Tables`](crate::netfilter::flowtable::Tables), the
 //! flowtable's `flow_block_lock`, [`devices::Registry`], [`record::Record`]'s state,
 //! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are bound with those up to the
-//! registry held and `block_setup_lock` (shims.c) innermost, and get requests with `flow_block_lock`
-//! and the record's state held, to which [`devices::Device`]'s orphans come when a failed removal is
-//! tried again; no other lock of ours is taken under the orphans. All but `xa_lock` may sleep; nothing
-//! here runs on the packet path, and notifiers only put events into a queue without locks.
+//! registry held, then `block_setup_lock` and the block's own lock (shims_block.c), and get requests
+//! with `flow_block_lock`, the record's state and the block's lock held, to which
+//! [`devices::Device`]'s orphans come when a failed removal is tried again; no other lock of ours but
+//! the block's is taken under the orphans. All but `xa_lock` may sleep; nothing here runs on the packet
+//! path, and notifiers only put events into a queue without locks.
+//!
+//! A driver that leaves ([`Binder::Indirect`](crate::net::flow_block::Binder::Indirect)) comes with
+//! none of them held. First its block takes no new rules, under the block's lock; then the rules are
+//! withdrawn, with the locks of any request; then its callback goes, under `block_setup_lock` and the
+//! block's. The table may unbind the device at any moment of that.
 //!
 //! RTNL comes before `commit_mutex`: it is held where nftables' notifier of devices calls, taken by the
 //! worker with nothing else held, and only tried for anywhere else.

@@ -100,7 +100,10 @@ impl<'a> Rules<'a> {
 
     fn device(&self, flow: &Flow, dir: Direction) -> Result<&'a Device, Cause> {
         let ingress = flow.tuple(dir).ingress;
-        self.devices.get(ingress).ok_or(Cause::NotBound(ingress))
+        self.devices
+            .get(ingress)
+            .filter(|device| device.driver().takes_rules())
+            .ok_or(Cause::NotBound(ingress))
     }
 
     /// Installs the rule of a direction that has none.

@@ -138,6 +138,26 @@ impl Table {
         }
     }
 
+    /// Takes the rules of all flows from or to `dev` out of hardware.
+    fn withdraw_all_of(&self, table: &Flowtable, devices: &Devices, dev: &NetDevice) {
+        // A rule takes packets from the device to which it sends those of the other direction.
+        for (way, number) in self.index.ways() {
+            if way.egress == dev.ifindex() {
+                for record in self.index.flows(number) {
+                    Rules::new(table, devices, &record).withdraw();
+                }
+            }
+        }
+    }
+
+    /// The driver behind `dev` leaves: what it cannot be told now, it cannot be told any more.
+    pub(super) fn driver_leaves(&self, table: &Flowtable, devices: &Devices, dev: &NetDevice) {
+        if let Some(device) = devices.find(dev) {
+            self.withdraw_all_of(table, devices, dev);
+            device.remove_orphans(None);
+        }
+    }
+
     /// The host would send the packets of a flow another way: no rule may go on with the old one,
     /// nor the entry in software. The caller tears the entry down afterwards: then there may be a new
     /// one for the same packets, which must find no rule of the old one in hardware.
@@ -392,14 +412,7 @@ impl Offload for Table {
     fn unbind(&self, table: &Flowtable, devices: &mut Devices, dev: &NetDevice) {
         // Another hook may have bound the device too; then the rules stay.
         if devices.is_last(dev) {
-            // A rule takes packets from the device to which it sends those of the other direction.
-            for (way, number) in self.index.ways() {
-                if way.egress == dev.ifindex() {
-                    for record in self.index.flows(number) {
-                        Rules::new(table, devices, &record).withdraw();
-                    }
-                }
-            }
+            self.withdraw_all_of(table, devices, dev);
         }
         devices.unbind(dev);
     }

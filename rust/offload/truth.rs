@@ -10,7 +10,8 @@ use crate::{
     net::{
         device::NetDevice,
         namespace::NetId,
-        notifier::{self, Event, Listener}, //
+        notifier::{self, Event, Listener},
+        ratelimit, //
     },
     netfilter::flowtable::Tables,
     offload::{
@@ -78,6 +79,20 @@ impl Listener for Context {
 
     fn device_gone(&self, dev: &NetDevice) {
         self.registry.device_gone(dev);
+    }
+
+    fn driver_leaves(&self, dev: &NetDevice) {
+        self.worker
+            .work()
+            .tables
+            .for_each(|offload, table, devices| offload.driver_leaves(table, devices, dev));
+        if ratelimit() {
+            pr_warn!(
+                "{}: its driver takes no rules any more, so its flows go on in software. When the \
+                 driver is back, load the ruleset anew\n",
+                dev.name()
+            );
+        }
     }
 }
 

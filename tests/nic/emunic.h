@@ -8,19 +8,30 @@
  * egress port's wire and the host never sees it; all else goes up nicK. A
  * frame that the host sends on nicK leaves at wireK.
  *
- * Module parameters: ports=2..64 (3), seed=N (0: random; logged at load).
+ * An 802.1Q or 802.1ad device over nicK, or over another one, takes indirect
+ * blocks, and so does a macvlan of mode passthru over such a device: its rules
+ * match its tags too and take them off, and a redirect to it puts them on.
+ * These are the tags that it has when the rule comes; if it goes, so do the
+ * rules.
+ *
+ * Module parameters: ports=2..64 (3), seed=N (0: random; logged at load),
+ * indirect=0|1 (1): see the knob.
  *
  * Knobs and counters in /sys/kernel/debug/emunic/:
  *
  * rules       one line per rule, oldest first, key=value:
- *             cookie= via=ft|block in= vlan= [pppoe=] proto= src= sport= dst=
+ *             cookie= via=VIA in= vlan= [pppoe=] proto= src= sport= dst=
  *             dport= out= actions= packets= bytes= idle_ms= [waiting]
+ *             VIA is ft or block, of a VLAN device indr or indr_block, whose
+ *             tags are in vlan, actions has their pop, and the push of those
+ *             of a VLAN device that out leads to.
  *             vlan is "none", "7" or "100.200" (outer first; a tag that is not
  *             802.1Q reads "88a8:100"); actions is a comma separated list. A
  *             rule that waits was taken, but there is no room for it yet.
  * counters    "name value" lines, totals first, then "nic0.name value".
  *             Writing 0 starts all totals from zero; rule state stays. A
- *             port's nic_*, cpu_* and exception_* count what entered there.
+ *             port's nic_*, cpu_* and exception_* count what entered there;
+ *             its bound_indr are the blocks of VLAN devices over it.
  * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full",
  *             or with +overcommit they wait.
  * latency_us  sleep before each REPLACE, DESTROY and STATS.
@@ -37,20 +48,32 @@
  *             and refuses, and its capacity, in one word; "none" for neither.
  *             Sets "accept" and "capacity", which may be changed afterwards;
  *             then it reads "custom". See emunic_profile.c.
+ * indirect    "0": the NIC does not register for indirect blocks any more, and
+ *             those who bound some clean up; "1": it registers again. It takes
+ *             what is bound from then on, and with +replay what was before:
+ *             the core replays one BIND of each block, even of blocks that are
+ *             gone if all drivers had refused it, and then the kernel crashes.
  * vanish      "nicK": unplugs the port: rules of it and to it are gone.
  * appear      "nicK": plugs it in again, in the initial namespace.
  *
  * Exceptions that send a frame to the CPU although a rule matches: TTL or hop
- * limit <= 1, TCP with FIN, SYN or RST, over the egress MTU, egress port down.
+ * limit <= 1, TCP with FIN, SYN or RST, over the egress MTU, egress port or the
+ * VLAN device over it down.
  * IP options, fragments, extension headers and malformed frames are seen
  * before the lookup and counted without one, for unicast only.
  *
- * Locking, outermost first: RTNL or nftables' commit_mutex (callers' own),
- * emunic.lock. The commands, the tables' writers, knobs and totals are under
- * emunic.lock; RTNL is never taken inside it. The data plane holds only
- * rcu_read_lock() and adds to per-CPU or atomic counters. Rules are freed by
- * kfree_rcu(). struct emunic_port lives as long as the module, so a callback
- * or a rule may name a port that has vanished; ->present tells.
+ * Locking, outermost first: emunic_indr_lock; RTNL or nftables' commit_mutex,
+ * the lock of a block's callbacks (callers' own); the core's
+ * flow_indr_block_lock, which is held for BIND and UNBIND of VLAN devices;
+ * emunic.lock. Under emunic_indr_lock the core calls the cleanup of those who
+ * bound, which take RTNL, wait for works that send commands here, and release
+ * the binding; so nothing else may be held then.
+ * The commands, the tables' writers, knobs and totals are under emunic.lock;
+ * RTNL is never taken inside it. The data plane holds only rcu_read_lock() and
+ * adds to per-CPU or atomic counters. Rules are freed by kfree_rcu(). struct
+ * emunic_port lives as long as the module, so a callback or a rule may name a
+ * port that has vanished; ->present tells. A VLAN device is known by its port
+ * and its tags, which no other has as long as it is there.
  */
 #ifndef EMUNIC_H
 #define EMUNIC_H
@@ -114,7 +137,7 @@ enum emunic_total {
 	EMUNIC_UNBIND_OK,
 	EMUNIC_UNBIND_FAILED,
 	EMUNIC_EVICTED,			/* evict and reset */
-	EMUNIC_VANISHED,		/* rules that went with a port */
+	EMUNIC_VANISHED,		/* with a port or a VLAN device */
 	EMUNIC_FAULTS,			/* failures injected, any command */
 	EMUNIC_NUM_TOTALS,
 };
@@ -148,6 +171,9 @@ enum emunic_word {
 	EMUNIC_FOREIGN_EINVAL,
 	EMUNIC_V6_PORT_MAC,
 	EMUNIC_OVERCOMMIT,
+	EMUNIC_INDIRECT,
+	EMUNIC_REDIRECT_VLAN_DEV,
+	EMUNIC_REPLAY,
 	EMUNIC_NUM_WORDS,
 };
 
@@ -192,6 +218,17 @@ struct emunic_key {
 
 static_assert(sizeof(struct emunic_key) == 52);
 
+struct emunic_indr;
+
+/* What there is to know of a VLAN device. Compared as memory. */
+struct emunic_vlan {
+	struct emunic_port *port;
+	struct emunic_tag tag[EMUNIC_MAX_TAGS];	/* outer first */
+	unsigned long num_tags;
+};
+
+static_assert(sizeof(struct emunic_vlan) == 2 * sizeof(long) + 8);
+
 enum emunic_ttl {
 	EMUNIC_TTL_AUTO,	/* the hardware is a router by itself */
 	EMUNIC_TTL_KEEP,
@@ -216,6 +253,9 @@ struct emunic_prog {
 	__be16 dport;
 	u8 num_pops;
 	u8 num_tags;
+	u8 dev_pops;		/* of num_pops: the ingress VLAN device's */
+	u8 dev_tags;		/* of num_tags: the egress VLAN device's */
+	bool out_down;		/* that one is down; changes */
 	bool rewrite;		/* of the outer tag's ID, to what follows */
 	u16 rewrite_vid;
 	bool pppoe;
@@ -300,11 +340,24 @@ int emunic_setup_tc(struct net_device *dev, enum tc_setup_type type,
 bool emunic_bound_ft(struct emunic_port *port);
 bool emunic_bound_block(struct emunic_port *port);
 void emunic_free_leaked_binds(void);
+int emunic_clsflower(struct emunic_port *port, const struct emunic_indr *indr,
+		     bool via_ft, enum tc_setup_type type, void *type_data);
+
+/* emunic_indr.c */
+bool emunic_vlan_of(const struct net_device *dev, struct emunic_vlan *vlan);
+const struct emunic_vlan *emunic_indr_vlan(const struct emunic_indr *indr);
+bool emunic_indr_is_dev(const struct emunic_indr *indr, int ifindex);
+unsigned int emunic_bound_indr(const struct emunic_port *port);
+int emunic_indr_set(bool on);
+bool emunic_indr_get(void);
+void emunic_free_leaked_indrs(void);
+int emunic_vlans_init(void);
+void emunic_vlans_exit(void);
 
 /* emunic_parse.c */
-int emunic_parse(struct emunic_port *port, bool via_ft,
-		 const struct flow_cls_offload *f, struct emunic_key *key,
-		 struct emunic_prog *prog);
+int emunic_parse(struct emunic_port *port, const struct emunic_indr *indr,
+		 bool via_ft, const struct flow_cls_offload *f,
+		 struct emunic_key *key, struct emunic_prog *prog);
 
 /* emunic_rules.c */
 extern const struct rhashtable_params emunic_match_params;
@@ -315,6 +368,8 @@ int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack);
 void emunic_rule_del(struct emunic_rule *rule);
 unsigned int emunic_rules_evict(unsigned int count);
 unsigned int emunic_rules_flush_port(unsigned int port);
+unsigned int emunic_rules_flush_vlan(const struct emunic_vlan *vlan);
+void emunic_rules_set_down(const struct emunic_vlan *vlan, bool down);
 
 /* emunic_data.c */
 netdev_tx_t emunic_wire_xmit(struct sk_buff *skb, struct net_device *dev);

@@ -12,7 +12,8 @@
 static LIST_HEAD(emunic_ft_cb_list);
 static LIST_HEAD(emunic_block_cb_list);
 
-static int emunic_replace_locked(struct emunic_port *port, bool via_ft,
+static int emunic_replace_locked(struct emunic_port *port,
+				 const struct emunic_indr *indr, bool via_ft,
 				 struct flow_cls_offload *f)
 {
 	struct netlink_ext_ack *extack = f->common.extack;
@@ -41,7 +42,7 @@ static int emunic_replace_locked(struct emunic_port *port, bool via_ft,
 	rule = kzalloc_obj(*rule);
 	if (!rule)
 		return -ENOMEM;
-	err = emunic_parse(port, via_ft, f, &rule->key, &rule->prog);
+	err = emunic_parse(port, indr, via_ft, f, &rule->key, &rule->prog);
 	if (!err) {
 		rule->cookie = f->cookie;
 		rule->via_ft = via_ft;
@@ -53,10 +54,11 @@ static int emunic_replace_locked(struct emunic_port *port, bool via_ft,
 	return err;
 }
 
-static int emunic_replace(struct emunic_port *port, bool via_ft,
+static int emunic_replace(struct emunic_port *port,
+			  const struct emunic_indr *indr, bool via_ft,
 			  struct flow_cls_offload *f)
 {
-	int err = emunic_replace_locked(port, via_ft, f);
+	int err = emunic_replace_locked(port, indr, via_ft, f);
 
 	if (!err) {
 		emunic.total[EMUNIC_REPLACE_OK]++;
@@ -131,9 +133,13 @@ static int emunic_stats(struct emunic_port *port, struct flow_cls_offload *f)
 	return 0;
 }
 
-/* fail_function can make it fail before it has done anything. */
-static noinline int emunic_clsflower(struct emunic_port *port, bool via_ft,
-				     enum tc_setup_type type, void *type_data)
+/*
+ * indr is NULL for a block of the port itself. fail_function can make it fail
+ * before it has done anything.
+ */
+noinline int emunic_clsflower(struct emunic_port *port,
+			      const struct emunic_indr *indr, bool via_ft,
+			      enum tc_setup_type type, void *type_data)
 {
 	struct flow_cls_offload *f = type_data;
 	u32 latency = READ_ONCE(emunic.latency_us);
@@ -149,7 +155,7 @@ static noinline int emunic_clsflower(struct emunic_port *port, bool via_ft,
 	mutex_lock(&emunic.lock);
 	switch (f->command) {
 	case FLOW_CLS_REPLACE:
-		err = emunic_replace(port, via_ft, f);
+		err = emunic_replace(port, indr, via_ft, f);
 		break;
 	case FLOW_CLS_DESTROY:
 		err = emunic_destroy(port, f);
@@ -168,13 +174,13 @@ ALLOW_ERROR_INJECTION(emunic_clsflower, ERRNO);
 
 static int emunic_ft_cb(enum tc_setup_type type, void *type_data, void *cb_priv)
 {
-	return emunic_clsflower(cb_priv, true, type, type_data);
+	return emunic_clsflower(cb_priv, NULL, true, type, type_data);
 }
 
 static int emunic_block_cb(enum tc_setup_type type, void *type_data,
 			   void *cb_priv)
 {
-	return emunic_clsflower(cb_priv, false, type, type_data);
+	return emunic_clsflower(cb_priv, NULL, false, type, type_data);
 }
 
 bool emunic_bound_ft(struct emunic_port *port)

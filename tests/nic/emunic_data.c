@@ -384,7 +384,7 @@ static void emunic_rewrite_l2(struct sk_buff *skb, const struct emunic_key *key,
 	for (i = prog->num_pops; i < key->num_tags; i++) {
 		u16 tci = f->tci[i];
 
-		if (!i && prog->rewrite)
+		if (i == prog->num_pops && prog->rewrite)
 			tci = (tci & ~VLAN_VID_MASK) | prog->rewrite_vid;
 		*proto = key->tag[i].tpid;
 		vh = (void *)(proto + 1);
@@ -424,7 +424,8 @@ static int emunic_execute(struct emunic_port *port, struct emunic_rule *rule,
 		return EMUNIC_EXC_TCP_FLAGS;
 	if (f->ttl <= 1)
 		return EMUNIC_EXC_TTL;
-	if (!nic || !wire || !netif_running(nic) || !netif_running(wire))
+	if (!nic || !wire || !netif_running(nic) || !netif_running(wire) ||
+	    READ_ONCE(prog->out_down))
 		return EMUNIC_EXC_EGRESS;
 
 	l2len = ETH_HLEN + (prog->pppoe ? PPPOE_SES_HLEN : 0) + VLAN_HLEN *

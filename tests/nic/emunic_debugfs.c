@@ -123,9 +123,12 @@ static int emunic_rules_show(struct seq_file *m, void *v)
 {
 	const struct emunic_rule *rule = v;
 	const struct emunic_key *key = &rule->key;
+	const char *via = rule->via_ft ? "ft" : "block";
 
-	seq_printf(m, "cookie=%#lx via=%s in=nic%u vlan=", rule->cookie,
-		   rule->via_ft ? "ft" : "block", key->port);
+	if (rule->prog.dev_pops)
+		via = rule->via_ft ? "indr" : "indr_block";
+	seq_printf(m, "cookie=%#lx via=%s in=nic%u vlan=", rule->cookie, via,
+		   key->port);
 	if (key->num_tags)
 		emunic_show_tags(m, key->tag, key->num_tags);
 	else
@@ -240,6 +243,8 @@ static int emunic_counters_show(struct seq_file *m, void *v)
 		seq_printf(m, "nic%u.bound_ft %d\n", p, emunic_bound_ft(port));
 		seq_printf(m, "nic%u.bound_block %d\n", p,
 			   emunic_bound_block(port));
+		seq_printf(m, "nic%u.bound_indr %u\n", p,
+			   emunic_bound_indr(port));
 		for (i = 0; i < EMUNIC_NUM_STATS; i++)
 			seq_printf(m, "nic%u.%s %llu\n", p,
 				   emunic_stat_names[i], stat[p][i]);

@@ -68,6 +68,12 @@ static const struct {
 	[EMUNIC_V6_PORT_MAC] = { "v6_port_mac", false },
 	/* rules beyond the capacity are taken, and idle until there is room */
 	[EMUNIC_OVERCOMMIT] = { "overcommit", false },
+	/* blocks of VLAN devices, by either binder */
+	[EMUNIC_INDIRECT] = { "indirect", true },
+	/* redirect to a VLAN device, whose tags are pushed */
+	[EMUNIC_REDIRECT_VLAN_DEV] = { "redirect_vlan_dev", true },
+	/* take what the core replays; see the knob "indirect" */
+	[EMUNIC_REPLAY] = { "replay", false },
 };
 
 static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {
@@ -410,6 +416,26 @@ static const struct file_operations emunic_appear_fops = {
 	.write = emunic_appear_write,
 };
 
+static int emunic_indirect_show(struct seq_file *m, void *v)
+{
+	seq_printf(m, "%d\n", emunic_indr_get());
+	return 0;
+}
+
+static ssize_t emunic_indirect_write(struct file *file,
+				     const char __user *ubuf, size_t len,
+				     loff_t *ppos)
+{
+	bool on;
+	int err;
+
+	err = kstrtobool_from_user(ubuf, len, &on);
+	if (!err)
+		err = emunic_indr_set(on);
+	return err ?: len;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(emunic_indirect);
+
 void emunic_knobs_debugfs(struct dentry *dir)
 {
 	debugfs_create_u32("capacity", 0600, dir, &emunic.capacity);
@@ -419,6 +445,7 @@ void emunic_knobs_debugfs(struct dentry *dir)
 	debugfs_create_file("faults", 0600, dir, NULL, &emunic_faults_fops);
 	debugfs_create_file("evict", 0200, dir, NULL, &emunic_evict_fops);
 	debugfs_create_file("reset", 0200, dir, NULL, &emunic_reset_fops);
+	debugfs_create_file("indirect", 0600, dir, NULL, &emunic_indirect_fops);
 	debugfs_create_file("vanish", 0200, dir, NULL, &emunic_vanish_fops);
 	debugfs_create_file("appear", 0200, dir, NULL, &emunic_appear_fops);
 }

@@ -23,6 +23,10 @@ static u64 seed;
 module_param(seed, ullong, 0444);
 MODULE_PARM_DESC(seed, "seed of the faults' random numbers, 0 for a random one");
 
+static bool indirect = true;
+module_param(indirect, bool, 0444);
+MODULE_PARM_DESC(indirect, "take blocks of VLAN devices over the ports (default 1)");
+
 static struct net_device *emunic_peer(const struct net_device *dev)
 {
 	struct emunic_end *end = netdev_priv(dev);
@@ -323,23 +327,40 @@ static int __init emunic_init(void)
 	err = emunic_rules_init();
 	if (err)
 		return err;
+	err = emunic_vlans_init();
+	if (err)
+		goto err_rules;
 	err = emunic_ports_init();
-	if (err) {
-		emunic_rules_exit();
-		return err;
-	}
+	if (err)
+		goto err_vlans;
+	err = emunic_indr_set(indirect);
+	if (err)
+		goto err_ports;
 	emunic_debugfs_init();
 	pr_info("%u ports, seed=%llu\n", ports, seed);
 	return 0;
+
+err_ports:
+	emunic_ports_exit();
+	emunic_ports_free();
+err_vlans:
+	emunic_vlans_exit();
+err_rules:
+	emunic_rules_exit();
+	return err;
 }
 
 static void __exit emunic_exit(void)
 {
 	emunic_debugfs_exit();
+	/* while the ports take commands: those who clean up send some */
+	emunic_indr_set(false);
 	emunic_ports_exit();
+	emunic_vlans_exit();
 	emunic_rules_exit();
 	emunic_ports_free();
 	emunic_free_leaked_binds();
+	emunic_free_leaked_indrs();
 }
 
 module_init(emunic_init);

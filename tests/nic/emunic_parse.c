@@ -38,12 +38,14 @@ static bool emunic_is_port_dev(struct emunic_port *port, int ifindex)
 }
 
 static int emunic_match_ingress(struct emunic_port *port,
+				const struct emunic_indr *indr,
 				const struct flow_rule *rule,
 				struct netlink_ext_ack *extack,
 				struct emunic_key *key)
 {
 	struct flow_match_meta meta;
 	unsigned int i;
+	bool own;
 
 	key->port = port->index;
 	if (!flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_META)) {
@@ -63,9 +65,11 @@ static int emunic_match_ingress(struct emunic_port *port,
 		NL_SET_ERR_MSG_MOD(extack, "ingress_ifindex: mask not exact");
 		return -EOPNOTSUPP;
 	}
-	if (emunic_is_port_dev(port, meta.key->ingress_ifindex))
+	own = indr ? emunic_indr_is_dev(indr, meta.key->ingress_ifindex) :
+		     emunic_is_port_dev(port, meta.key->ingress_ifindex);
+	if (own)
 		return 0;
-	if (emunic_accepts(EMUNIC_ANY_PORT)) {
+	if (!indr && emunic_accepts(EMUNIC_ANY_PORT)) {
 		for (i = 0; i < emunic.num_ports; i++) {
 			if (!emunic_is_port_dev(&emunic.port[i],
 						meta.key->ingress_ifindex))
@@ -74,7 +78,7 @@ static int emunic_match_ingress(struct emunic_port *port,
 			return emunic.port[i].present ? 0 : -ENODEV;
 		}
 	}
-	NL_SET_ERR_MSG_MOD(extack, "ingress_ifindex is not this port");
+	NL_SET_ERR_MSG_MOD(extack, "ingress_ifindex is not this device");
 	return -EOPNOTSUPP;
 }
 
@@ -94,8 +98,13 @@ static int emunic_match_tag(const struct flow_match_vlan *vlan,
 			    struct netlink_ext_ack *extack,
 			    struct emunic_key *key)
 {
-	struct emunic_tag *tag = &key->tag[key->num_tags++];
+	struct emunic_tag *tag;
 
+	if (key->num_tags == EMUNIC_MAX_TAGS) {
+		NL_SET_ERR_MSG_MOD(extack, "vlan: more than two tags");
+		return -EOPNOTSUPP;
+	}
+	tag = &key->tag[key->num_tags++];
 	if (vlan->mask->vlan_id != VLAN_VID_MASK ||
 	    vlan->mask->vlan_tpid != htons(0xffff) ||
 	    vlan->mask->vlan_dei || vlan->mask->vlan_priority) {
@@ -112,6 +121,24 @@ static int emunic_match_tag(const struct flow_match_vlan *vlan,
 	return 0;
 }
 
+/* Those of the VLAN device: frames have them still when they arrive here. */
+static int emunic_match_dev_tags(const struct emunic_indr *indr,
+				 struct netlink_ext_ack *extack,
+				 struct emunic_key *key)
+{
+	const struct emunic_vlan *vlan = emunic_indr_vlan(indr);
+	unsigned int i;
+
+	for (i = 0; i < vlan->num_tags; i++) {
+		if (!emunic_match_tpid_ok(vlan->tag[i].tpid)) {
+			NL_SET_ERR_MSG_MOD(extack, "tpid of the device");
+			return -EOPNOTSUPP;
+		}
+		key->tag[key->num_tags++] = vlan->tag[i];
+	}
+	return 0;
+}
+
 static int emunic_match_l2(const struct flow_rule *rule,
 			   struct netlink_ext_ack *extack,
 			   struct emunic_key *key)
@@ -125,7 +152,7 @@ static int emunic_match_l2(const struct flow_rule *rule,
 		err = emunic_match_tag(&vlan, extack, key);
 	}
 	if (!err && flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_CVLAN)) {
-		if (!key->num_tags) {
+		if (!flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_VLAN)) {
 			NL_SET_ERR_MSG_MOD(extack, "cvlan without vlan");
 			return -EOPNOTSUPP;
 		}
@@ -238,6 +265,7 @@ static int emunic_match_l4(const struct flow_rule *rule,
 }
 
 static int emunic_parse_match(struct emunic_port *port,
+			      const struct emunic_indr *indr,
 			      const struct flow_rule *rule,
 			      struct netlink_ext_ack *extack,
 			      struct emunic_key *key)
@@ -273,7 +301,9 @@ static int emunic_parse_match(struct emunic_port *port,
 	key->n_proto = basic.key->n_proto;
 	key->l4proto = basic.key->ip_proto;
 
-	err = emunic_match_ingress(port, rule, extack, key);
+	err = emunic_match_ingress(port, indr, rule, extack, key);
+	if (!err && indr)
+		err = emunic_match_dev_tags(indr, extack, key);
 	if (err)
 		return err;
 	err = emunic_match_l2(rule, extack, key);
@@ -463,7 +493,7 @@ static int emunic_act_rewrite(const struct flow_action_entry *act,
 			      struct netlink_ext_ack *extack,
 			      struct emunic_prog *prog)
 {
-	if (key->tag[0].tpid != htons(ETH_P_8021Q)) {
+	if (key->tag[prog->dev_pops].tpid != htons(ETH_P_8021Q)) {
 		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: needs a match on 802.1Q");
 		return -EOPNOTSUPP;
 	}
@@ -471,11 +501,11 @@ static int emunic_act_rewrite(const struct flow_action_entry *act,
 		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: not of the priority");
 		return -EOPNOTSUPP;
 	}
-	if (prog->num_pops != 1 || prog->rewrite) {
+	if (prog->num_pops != prog->dev_pops + 1 || prog->rewrite) {
 		NL_SET_ERR_MSG_MOD(extack, "vlan rewrite: of one tag only");
 		return -EOPNOTSUPP;
 	}
-	prog->num_pops = 0;
+	prog->num_pops--;
 	prog->rewrite = true;
 	prog->rewrite_vid = act->vlan.vid;
 	return 0;
@@ -495,6 +525,24 @@ static int emunic_act_pop(const struct emunic_key *key,
 	return 0;
 }
 
+static int emunic_push_tag(const struct emunic_key *key,
+			   struct netlink_ext_ack *extack,
+			   struct emunic_prog *prog,
+			   const struct emunic_tag *tag, bool outermost)
+{
+	if (emunic_tags_left(key, prog) >= EMUNIC_MAX_TAGS ||
+	    (emunic_accepts(EMUNIC_VLAN_REWRITE) &&
+	     prog->num_pops + prog->num_tags >= EMUNIC_MAX_TAGS)) {
+		NL_SET_ERR_MSG_MOD(extack, "vlan push: more than two tags");
+		return -EOPNOTSUPP;
+	}
+	if (outermost)
+		prog->tag[1] = prog->tag[0];
+	prog->tag[outermost ? 0 : prog->num_tags] = *tag;
+	prog->num_tags++;
+	return 0;
+}
+
 static int emunic_act_push(const struct flow_action_entry *act,
 			   const struct emunic_key *key,
 			   struct netlink_ext_ack *extack,
@@ -510,17 +558,38 @@ static int emunic_act_push(const struct flow_action_entry *act,
 		return -EOPNOTSUPP;
 	}
 	if (emunic_accepts(EMUNIC_VLAN_REWRITE) &&
-	    (prog->num_pops || prog->rewrite))
+	    (prog->num_pops > prog->dev_pops || prog->rewrite))
 		return emunic_act_rewrite(act, key, extack, prog);
-	if (emunic_tags_left(key, prog) >= EMUNIC_MAX_TAGS) {
-		NL_SET_ERR_MSG_MOD(extack, "vlan push: more than two tags");
-		return -EOPNOTSUPP;
+	return emunic_push_tag(key, extack, prog, &tag,
+			       !emunic_accepts(EMUNIC_PUSH_OUTER_FIRST));
+}
+
+/* Its tags are outside of those that were pushed before. */
+static int emunic_push_dev_tags(const struct net_device *dev,
+				const struct emunic_vlan *vlan,
+				const struct emunic_key *key,
+				struct netlink_ext_ack *extack,
+				struct emunic_prog *prog)
+{
+	unsigned int i;
+	int err;
+
+	/* emunic_vlan_event() comes after, and waits for emunic.lock */
+	if (READ_ONCE(dev->reg_state) != NETREG_REGISTERED) {
+		NL_SET_ERR_MSG_MOD(extack, "redirect: device goes");
+		return -ENODEV;
 	}
-	if (!emunic_accepts(EMUNIC_PUSH_OUTER_FIRST))
-		prog->tag[1] = prog->tag[0];
-	prog->tag[emunic_accepts(EMUNIC_PUSH_OUTER_FIRST) ? prog->num_tags :
-							    0] = tag;
-	prog->num_tags++;
+	prog->out_down = !netif_running(dev);
+	for (i = vlan->num_tags; i--;) {
+		if (!emunic_tpid_ok(vlan->tag[i].tpid)) {
+			NL_SET_ERR_MSG_MOD(extack, "redirect: tpid of device");
+			return -EOPNOTSUPP;
+		}
+		err = emunic_push_tag(key, extack, prog, &vlan->tag[i], true);
+		if (err)
+			return err;
+	}
+	prog->dev_tags = vlan->num_tags;
 	return 0;
 }
 
@@ -530,7 +599,11 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 			       struct emunic_prog *prog)
 {
 	struct emunic_port *out = act->dev ? emunic_port_of(act->dev) : NULL;
+	struct emunic_vlan vlan = {};
 
+	if (act->dev && !out && emunic_accepts(EMUNIC_REDIRECT_VLAN_DEV) &&
+	    emunic_vlan_of(act->dev, &vlan))
+		out = vlan.port;
 	if (!out) {
 		NL_SET_ERR_MSG_MOD(extack, "redirect: not a port of this NIC");
 		return emunic_accepts(EMUNIC_FOREIGN_EINVAL) ? -EINVAL :
@@ -545,7 +618,8 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 		return -EOPNOTSUPP;
 	}
 	prog->out = out->index;
-	return 0;
+	return vlan.num_tags ?
+	       emunic_push_dev_tags(act->dev, &vlan, key, extack, prog) : 0;
 }
 
 static bool emunic_rewrites(const struct emunic_prog *prog)
@@ -669,9 +743,9 @@ static int emunic_parse_actions(const struct flow_action *action,
 }
 
 /* Called with emunic.lock held; key and prog are zero. */
-int emunic_parse(struct emunic_port *port, bool via_ft,
-		 const struct flow_cls_offload *f, struct emunic_key *key,
-		 struct emunic_prog *prog)
+int emunic_parse(struct emunic_port *port, const struct emunic_indr *indr,
+		 bool via_ft, const struct flow_cls_offload *f,
+		 struct emunic_key *key, struct emunic_prog *prog)
 {
 	struct netlink_ext_ack *extack = f->common.extack;
 	u32 max_prio = via_ft ? EMUNIC_MAX_PRIO - 1 : EMUNIC_MAX_PRIO;
@@ -682,12 +756,18 @@ int emunic_parse(struct emunic_port *port, bool via_ft,
 		NL_SET_ERR_MSG_MOD(extack, "priority out of range");
 		return -EOPNOTSUPP;
 	}
-	if (emunic_accepts(EMUNIC_NEED_PRIO) && (int)f->common.prio < 1) {
+	/* mlx5 adds one to those of flowtables */
+	if (emunic_accepts(EMUNIC_NEED_PRIO) && !(indr && via_ft) &&
+	    (int)f->common.prio < 1) {
 		NL_SET_ERR_MSG_MOD(extack, "priority must be 1 or more");
 		return -EOPNOTSUPP;
 	}
-	err = emunic_parse_match(port, f->rule, extack, key);
+	err = emunic_parse_match(port, indr, f->rule, extack, key);
 	if (err)
 		return err;
+	if (indr) {
+		prog->dev_pops = emunic_indr_vlan(indr)->num_tags;
+		prog->num_pops = prog->dev_pops;
+	}
 	return emunic_parse_actions(&f->rule->action, key, extack, prog);
 }

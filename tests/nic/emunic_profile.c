@@ -29,12 +29,15 @@
  *  PRIO_RANGE      FDB_TC_MAX_PRIO of NICs without ignore_flow_level,
  *                  lib/fs_chains.c:132; en/rep/tc.c:230
  *  UNKNOWN_EINVAL  en_tc.c:4943, 610
+ *  REDIRECT_VLAN_DEV  en/tc/act/mirred.c:244
+ *  (REPLAY)        it does, and crashes as the NIC would
  */
 #define EMUNIC_MLX5							\
 	(BIT(EMUNIC_BLOCK) | BIT(EMUNIC_8021AD) | BIT(EMUNIC_TTL_ADD) |	\
 	 BIT(EMUNIC_GRE) | BIT(EMUNIC_V6_MANGLE) | BIT(EMUNIC_L4_ONLY) | \
 	 BIT(EMUNIC_CSUM_MANGLED) | BIT(EMUNIC_VLAN_REWRITE) |		\
-	 BIT(EMUNIC_PRIO_RANGE) | BIT(EMUNIC_UNKNOWN_EINVAL))
+	 BIT(EMUNIC_PRIO_RANGE) | BIT(EMUNIC_UNKNOWN_EINVAL) |		\
+	 BIT(EMUNIC_REDIRECT_VLAN_DEV))
 
 /*
  * FT, BLOCK         mtk:671, airoha_eth.c: either, with one callback
@@ -53,6 +56,7 @@
  * HAIRPIN           no check
  * PUSH_OUTER_FIRST  vlan1 is the outer tag, mtk:486, airoha:459
  * OVERCOMMIT        taking a rule only queues it, mtk:509, airoha:1264
+ * (INDIRECT)        neither calls flow_indr_dev_register()
  */
 #define EMUNIC_PPE							\
 	(BIT(EMUNIC_FT) | BIT(EMUNIC_BLOCK) | BIT(EMUNIC_NEED_META) |	\
@@ -70,8 +74,11 @@ static const struct {
 	 * lib/fs_chains.c:19
 	 */
 	{ "mlx5-ft", EMUNIC_MLX5 | BIT(EMUNIC_FT), 64 * 1024 },
-	/* PF and uplink, en_main.c:4004: no TC_SETUP_FT; priorities from 1 */
-	{ "mlx5-tc", EMUNIC_MLX5 | BIT(EMUNIC_NEED_PRIO), 0 },
+	/* PF and uplink, en_main.c:4004: no TC_SETUP_FT; priorities from 1.
+	 * TC_SETUP_FT for VLAN devices over the uplink, en/rep/tc.c:459
+	 */
+	{ "mlx5-tc", EMUNIC_MLX5 | BIT(EMUNIC_NEED_PRIO) |
+	  BIT(EMUNIC_INDIRECT), 0 },
 	/* mtk:384, 395; MTK_PPE_ENTRIES, mtk_ppe.h:12 */
 	{ "mtk_ppe", EMUNIC_PPE | BIT(EMUNIC_PPPOE_IS_TAG), 16 * 1024 },
 	/* airoha:381, 453; airoha_eth.h:54, 56 */

@@ -150,6 +150,53 @@ unsigned int emunic_rules_flush_port(unsigned int port)
 	return n;
 }
 
+/* Its tags are the outermost of what is matched, or of what is pushed. */
+static bool emunic_rule_enters(const struct emunic_rule *rule,
+			       const struct emunic_vlan *vlan)
+{
+	return rule->prog.dev_pops == vlan->num_tags &&
+	       rule->key.port == vlan->port->index &&
+	       !memcmp(rule->key.tag, vlan->tag,
+		       vlan->num_tags * sizeof(vlan->tag[0]));
+}
+
+static bool emunic_rule_leaves(const struct emunic_rule *rule,
+			       const struct emunic_vlan *vlan)
+{
+	return rule->prog.dev_tags == vlan->num_tags &&
+	       rule->prog.out == vlan->port->index &&
+	       !memcmp(rule->prog.tag, vlan->tag,
+		       vlan->num_tags * sizeof(vlan->tag[0]));
+}
+
+/* Rules of a VLAN device and to it. */
+unsigned int emunic_rules_flush_vlan(const struct emunic_vlan *vlan)
+{
+	struct emunic_rule *rule;
+	unsigned long id;
+	unsigned int n = 0;
+
+	xa_for_each(&emunic.rules, id, rule) {
+		if (!emunic_rule_enters(rule, vlan) &&
+		    !emunic_rule_leaves(rule, vlan))
+			continue;
+		emunic_rule_del(rule);
+		n++;
+		cond_resched();
+	}
+	return n;
+}
+
+void emunic_rules_set_down(const struct emunic_vlan *vlan, bool down)
+{
+	struct emunic_rule *rule;
+	unsigned long id;
+
+	xa_for_each(&emunic.rules, id, rule)
+		if (emunic_rule_leaves(rule, vlan))
+			WRITE_ONCE(rule->prog.out_down, down);
+}
+
 int emunic_rules_init(void)
 {
 	int err;

@@ -1,0 +1,181 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 300
+#
+# Devices that have no driver of their own for rules are offered to the drivers of others (indirect
+# blocks), which may take them, refuse them, and leave at any time.
+#
+# The server is in VLAN 7, which the router has below a macvlan: of a VLAN device nftables makes
+# entries only if the port is in the flowtable too, and then the rules are the port's.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+load_module
+topology
+
+logged() { dmesg | grep 'nft_offload:' | grep -q "$@"; }
+fresh_log() { dmesg -C; }
+bound_are() {
+	local are
+	are="$(nic_counter nic0.bound_ft) $(nic_counter nic1.bound_ft) $(nic_counter nic1.bound_indr)"
+	echo "bound: $are"
+	[ "$are" = "$1" ]
+}
+
+on "$server" ip link add link wire1 name wire1.7 type vlan id 7
+on "$server" ip addr flush dev wire1 scope global
+_address "$server" wire1.7 10.0.2.2/24 fd00:2::2/64
+on "$server" ip route replace default via 10.0.2.1
+on "$server" ip -6 route replace default via fd00:2::1
+on "$router" ip addr flush dev nic1 scope global
+on "$router" ip link add link nic1 name nic1.7 type vlan id 7
+on "$router" ip link set nic1.7 up
+add_upper() {
+	on "$router" ip link add link nic1.7 name upper type macvlan mode passthru
+	_address "$router" upper 10.0.2.1/24 fd00:2::1/64
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+}
+add_upper
+
+ruleset() { flowtable_ruleset devices="nic0, upper" "$@"; }
+flush() { on "$router" nft flush ruleset; }
+forget() {
+	flow_close "$1"
+	on "$router" conntrack -F 2>/dev/null
+}
+
+# flood: an UDP connection whose sender never waits, until the test ends.
+flood() {
+	flow_open flood udp4
+	local fd=${_flow_fd[flood]}
+	_background eval 'while head -c 200 /dev/zero; do sleep 0.002; done' >&"$fd"
+}
+
+for proto in tcp4 udp6; do
+	ruleset | load_ruleset
+	check "$proto: the driver is bound" bound_are "1 0 1"
+	flow_open $proto $proto
+	check "$proto: both directions are in the NIC" wait_rules 2
+	check "$proto: one of them is the device's" grep -q 'via=indr in=nic1 vlan=7 .* out=nic0' <(nic_rules)
+	check "$proto: packets pass in the NIC" in_hardware $proto 50000
+	flush
+	check "$proto: nft flush ruleset leaves no rule" rules_are 0
+	check "$proto: and nothing is bound" bound_are "0 0 0"
+	check "$proto: the connection goes on" flow_send $proto 1000
+	forget $proto
+done
+
+on "$router" ip link add link nic1 name nic1.8 type vlan id 8
+flowtable_ruleset devices="nic0, nic1, nic1.8, upper" | load_ruleset
+check "a VLAN device can be bound beside its port" bound_are "1 1 2"
+flush
+check "and is unbound" bound_are "0 0 0"
+
+flood
+ruleset | load_ruleset
+flow_open tcp tcp4
+check "four rules are in the NIC" wait_rules 4
+(
+	echo "delete table inet fw"
+	ruleset
+) | load_ruleset
+check "a ruleset that replaces itself stays bound" bound_are "1 0 1"
+check "and works" flow_send_until tcp $LIMIT rules_are 4
+on "$router" ip link del upper
+check "the device is deleted under traffic: no rule is left" rules_are 0
+check "and it is not bound" bound_are "1 0 0"
+flush
+add_upper
+ruleset | load_ruleset
+check "it is there again, and used" flow_send_until tcp $LIMIT rules_are 4
+
+fresh_log
+nic indirect 0
+check "the driver leaves under traffic: no rule is left" rules_are 0
+check "and it is not bound" bound_are "1 0 0"
+check "the connection goes on" flow_send tcp 50000
+check "the log says what has happened and what to do" \
+	logged 'upper: its driver takes no rules any more.* load the ruleset anew'
+check "and why flows stay in software" \
+	flow_send_until tcp $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
+is "$(nic_rules)" "" "none of them comes back"
+flush
+check "without the driver, the ruleset is refused" fails eval 'ruleset | load_ruleset'
+
+# The core offers what it remembers to drivers that register.
+nic accept "default +replay"
+nic indirect 1
+check "the driver is back: it finds nothing that was bound" bound_are "0 0 0"
+ruleset | load_ruleset
+check "and is bound by the next ruleset" bound_are "1 0 1"
+check "so that the connection gets back into the NIC" \
+	flow_send_until tcp $LIMIT rules_are 4
+check "with all its packets" in_hardware tcp 50000
+
+nic indirect 0
+nic indirect 1
+check "the driver leaves and comes back: it is not bound" bound_are "1 0 0"
+(
+	echo "delete table inet fw"
+	ruleset
+) | load_ruleset
+check "a ruleset that replaces itself binds it" bound_are "1 0 1"
+check "and the connection gets back" flow_send_until tcp $LIMIT rules_are 4
+
+on "$router" ip link add plain type dummy
+for time in first second; do
+	fresh_log
+	check "a device that nobody takes fails the ruleset, the $time time" \
+		fails eval 'flowtable_ruleset devices=plain | load_ruleset'
+	check "the log says so" logged 'plain: cannot offload, so the flowtable is refused: -EOPNOTSUPP'
+done
+on "$router" ip link del plain
+nic indirect 0
+nic indirect 1
+ok "of which the core remembers nothing"
+flush
+
+# Whoever comes first: the ruleset that goes, or the driver.
+for ((i = 0; i < 20; i++)); do
+	ruleset | load_ruleset
+	[ $((i % 2)) = 0 ] || busywait $LIMIT rules_are 1 -ge
+	nic indirect 0 &
+	sleep 0.00$((i % 10))
+	flush
+	wait $!
+	is "$(nic_rules)" "" "the driver and the ruleset leave at once: no rule is left ($i)"
+	bound_are "0 0 0" >/dev/null || not_ok "and nothing is bound"
+	nic indirect 1
+done
+
+# A driver that does not give its callback back calls the module when it leaves.
+ruleset | load_ruleset
+fresh_log
+nic faults "unbind 95 100% nic1"
+flush
+check "a driver that refuses to be unbound is told of" \
+	logged 'upper: the driver refused to be unbound: -EOPNOTSUPP "emunic: injected failure"'
+nic faults none
+forget tcp
+forget flood
+check "it holds the module" fails rmmod nft_offload
+nic indirect 0
+check "until it leaves" unload_module nft_offload
+nic indirect 1
+load_module incapable=1
+fresh_log
+nic indirect 0
+ruleset | load_ruleset
+check "with incapable=1 the ruleset works without the driver" \
+	logged 'upper: cannot offload, so its flows stay in software'
+flow_open soft tcp4
+check "in software" flow_send_until soft $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
+check "so that the connection goes on" flow_send soft 5000
+is "$(nic_rules)" "" "and nothing is in the NIC"
+flush
+nic indirect 1
+
+for counter in replace_eexist replace_dup_match destroy_enoent stats_enoent; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done
