@@ -13,6 +13,8 @@
 #include <net/ip_fib.h>
 #include <net/neighbour.h>
 #include <net/netevent.h>
+#include <net/netns/generic.h>
+#include <net/nexthop.h>
 #include <net/switchdev.h>
 
 #include "shims.h"
@@ -197,6 +199,53 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
 	return NOTIFY_DONE;
 }
 
+/* Next-hop objects change without the FIB's saying so. */
+struct nexthop_net {
+	struct notifier_block nb;
+	struct net *net;
+};
+
+static unsigned int nexthop_net_id;
+static struct shim_notifiers *nexthop_listener;
+
+static int nexthop_event(struct notifier_block *nb, unsigned long what,
+			 void *ptr)
+{
+	struct nexthop_net *from = container_of(nb, struct nexthop_net, nb);
+	struct shim_event event = {
+		.kind = SHIM_EVENT_ROUTES,
+		.net = from->net,
+	};
+
+	if (what == NEXTHOP_EVENT_DEL || what == NEXTHOP_EVENT_REPLACE ||
+	    what == NEXTHOP_EVENT_BUCKET_REPLACE)
+		nexthop_listener->fn(nexthop_listener->data, &event);
+	return NOTIFY_DONE;
+}
+
+static int __net_init nexthop_net_init(struct net *net)
+{
+	struct nexthop_net *from = net_generic(net, nexthop_net_id);
+
+	from->net = net;
+	from->nb.notifier_call = nexthop_event;
+	return register_nexthop_notifier(net, &from->nb, NULL);
+}
+
+static void __net_exit nexthop_net_exit(struct net *net)
+{
+	struct nexthop_net *from = net_generic(net, nexthop_net_id);
+
+	unregister_nexthop_notifier(net, &from->nb);
+}
+
+static struct pernet_operations nexthop_net_ops = {
+	.init = nexthop_net_init,
+	.exit = nexthop_net_exit,
+	.id = &nexthop_net_id,
+	.size = sizeof(struct nexthop_net),
+};
+
 /*
  * Sleeps, takes RTNL. The devices that are there already are told of before it
  * returns.
@@ -231,6 +280,10 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	err = register_netdevice_notifier(&notifiers->device);
 	if (err)
 		goto err_device;
+	nexthop_listener = notifiers;
+	err = register_pernet_subsys(&nexthop_net_ops);
+	if (err)
+		goto err_nexthop;
 
 	register_netevent_notifier(&notifiers->neighbour);
 	/* Without NET_SWITCHDEV, bridges do not tell. */
@@ -246,6 +299,8 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	rtnl_unlock();
 	return 0;
 
+err_nexthop:
+	unregister_netdevice_notifier(&notifiers->device);
 err_device:
 	unregister_netdevice_notifier(&notifiers->device_first);
 err_first:
@@ -262,6 +317,7 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_inetaddr_notifier(&notifiers->addr4);
 	unregister_switchdev_notifier(&notifiers->fdb);
 	unregister_netevent_notifier(&notifiers->neighbour);
+	unregister_pernet_subsys(&nexthop_net_ops);
 	unregister_netdevice_notifier(&notifiers->device);
 	unregister_netdevice_notifier(&notifiers->device_first);
 	unregister_netdevice_notifier(&notifiers->device_last);

@@ -47,6 +47,17 @@ events() {
 		"$(s4 route replace default via 10.0.2.1)" "$(s6 route replace default via fd00:2::1)" \
 		"$(r4 rule del to 10.9.9.9 lookup 100)" "$(r6 rule del to fd00:9::9 lookup 100)"
 
+	on "$router" ip nexthop add id 4 via 10.0.2.2 dev nic1
+	on "$router" ip nexthop add id 6 via fd00:2::2 dev nic1
+	on "$router" ip route replace 10.9.9.9 nhid 4
+	on "$router" ip -6 route del fd00:9::9
+	on "$router" ip -6 route add fd00:9::9 nhid 6
+	event "next-hop object is replaced" --old wire=wire1 -- "$(back_by_wire2)" \
+		"ip -n $router nexthop replace id 4 via 10.0.3.2 dev nic2" \
+		"ip -n $router nexthop replace id 6 via fd00:3::2 dev nic2"
+	way_back
+	on "$router" ip nexthop flush >/dev/null 2>&1
+
 	event "egress device changes its MAC" --old smac="$(mac_of "$router" nic1)" -- \
 		"$(r4 link set nic1 address 02:00:00:00:98:0$((RANDOM % 10)))"
 
