@@ -84,7 +84,7 @@ _finish() {
 	_clean
 	[ "$status" = 4 ] && [ "$tests_failed" = 0 ] && exit 4
 	[ "$tests_done" -gt 0 ] || not_ok "checks something"
-	rm -f "$_output"
+	rm -f "$_output"*
 	echo "1..$tests_done"
 	# Not a bare exit: that would end with the status from before the trap.
 	[ "$tests_failed" = 0 ] && exit 0
@@ -95,20 +95,25 @@ set -euo pipefail
 
 # --- waiting
 
-# busywait LIMIT_MS COMMAND…: until COMMAND succeeds. What it printed last is printed.
+# busywait LIMIT_MS COMMAND…: until COMMAND succeeds. What it printed last is printed. (To start
+# a process is what takes an emulated machine most time, so none is started here in vain.)
 busywait() {
-	local limit=$(($1 * SLOWNESS * 1000)) start=${EPOCHREALTIME/./} output
+	local limit=$(($1 * SLOWNESS * 1000)) start=${EPOCHREALTIME/./}
+	local _depth=$((${_depth:-0} + 1))
+	local last=$_output.$BASHPID.$_depth
 	shift
-	until output=$("$@" 2>&1); do
+	until "$@" >"$last" 2>&1; do
 		if [ $((${EPOCHREALTIME/./} - start)) -gt "$limit" ]; then
-			echo "$output"
+			cat "$last"
 			echo "not within $((limit / 1000)) ms: $*"
 			return 1
 		fi
-		sleep 0.02 # between two looks, so that the machine gets on with it
+		# Between two looks, so that the machine gets on with it.
+		read -rt 0.02 -u "$_never" || true
 	done
-	[ -z "$output" ] || echo "$output"
+	[ ! -s "$last" ] || cat "$last"
 }
+exec {_never}<> <(:) # nothing ever comes out of it
 
 # --- modules
 
@@ -219,17 +224,27 @@ _address() {
 # --- the NIC
 
 # nic_counter NAME: of the whole NIC, or of a port: nic0.nic_packets
-nic_counter() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' $NIC/counters; }
+nic_counter() {
+	local lines line
+	mapfile -t lines <$NIC/counters
+	for line in "${lines[@]}"; do
+		[ "${line% *}" != "$1" ] || {
+			echo "${line#* }"
+			return
+		}
+	done
+	return 1
+}
 
 nic_rules() { cat $NIC/rules; }
 rules_are() {
-	local n
-	n=$(nic_rules | grep -c .) || true
+	local rules
+	mapfile -t rules <$NIC/rules
 	case ${2:-} in
-	-ge) [ "$n" -ge "$1" ] ;;
-	*) [ "$n" -eq "$1" ] ;;
+	-ge) [ ${#rules[@]} -ge "$1" ] ;;
+	*) [ ${#rules[@]} -eq "$1" ] ;;
 	esac && return
-	nic_rules
+	printf '%s\n' "${rules[@]}"
 	return 1
 }
 

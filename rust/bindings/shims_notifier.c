@@ -372,7 +372,10 @@ static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
 	return NOTIFY_DONE;
 }
 
-/* Sleeps; -EBUSY if routes change so quickly that they could not be listed. */
+/*
+ * Sleeps; -EAGAIN, with which nftables tries again, if routes change so quickly
+ * that they could not be listed.
+ */
 int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 			       shim_event_fn *fn, void *data)
 {
@@ -386,7 +389,7 @@ int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 	err = register_fib_notifier(fib->net, &fib->nb, NULL, NULL);
 	if (!err)
 		WRITE_ONCE(fib->armed, true);
-	return err;
+	return err == -EBUSY ? -EAGAIN : err;
 }
 
 /* Sleeps. No call is under way when it returns. */

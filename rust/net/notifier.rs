@@ -197,7 +197,7 @@ unsafe impl<L: Listener> Send for RouteNotifier<L> {}
 unsafe impl<L: Listener> Sync for RouteNotifier<L> {}
 
 impl<L: Listener> RouteNotifier<L> {
-    /// Sleeps. `EBUSY` if routes change all the time.
+    /// Sleeps. `EAGAIN` if routes change so quickly that they could not be listed.
     ///
     /// # Safety
     ///
