@@ -102,3 +102,11 @@ four_flows_end
 is "$(nic_counter destroy_enoent)" 0 "no rule was removed twice"
 is "$(nic_counter replace_eexist)" 0 "no rule was installed twice"
 is "$(nic_counter destroy_failed)" 0 "no removal failed"
+
+start_over
+load_module
+topology
+four_flows
+said=$(dmesg | grep -c nft_offload:) || true
+check "the driver can be unloaded under traffic" rmmod emunic
+is "$(dmesg | grep nft_offload: | tail -n +$((said + 1)))" "" "and nothing was wrong with that"

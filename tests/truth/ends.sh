@@ -16,6 +16,8 @@ events() {
 	event "conntrack -D of a mark" --grace "$gone_limit" -- \
 		"for f in ipv4 ipv6; do ip netns exec '$router' conntrack -U -f \$f -m 5 >/dev/null 2>&1
 		ip netns exec '$router' conntrack -D -f \$f -m 5 >/dev/null 2>&1; done"
+	event "conntrack -D of a zone" --grace "$gone_limit" -- \
+		"for f in ipv4 ipv6; do ip netns exec '$router' conntrack -D -f \$f -w 0 >/dev/null 2>&1; done"
 	promise="stall back"
 	event "the NIC resets" --lossy -- "echo 1 >$NIC/reset"
 	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"

@@ -36,6 +36,11 @@ events() {
 		"$(r4 link set nic1 down)"
 	restore
 
+	# IPv6 keeps routes by gateways to which it has lost the network.
+	event "egress port loses its addresses" --flows tcp4,udp4 --old wire=wire1 -- \
+		"$(back_by_wire2)" "$(r4 addr flush dev nic1 scope global)"
+	restore
+
 	event "cable is pulled" --old wire=wire1 -- "$(back_by_wire2)" \
 		"$(s4 link set wire1 down)"
 	restore

@@ -17,6 +17,9 @@ events() {
 	event "neighbour is deleted" -- \
 		"$(r4 neigh del 10.0.2.2 dev nic1)" "$(r6 neigh del fd00:2::2 dev nic1)"
 
+	event "neighbour fails" -- "$(r4 neigh replace 10.0.2.2 dev nic1 nud failed)" \
+		"$(r6 neigh replace fd00:2::2 dev nic1 nud failed)"
+
 	event "route is replaced" --old wire=wire1 -- "$(back_by_wire2)" \
 		"$(r4 route replace 10.9.9.9 via 10.0.3.2)" "$(r6 route replace fd00:9::9 via fd00:3::2)"
 	way_back
