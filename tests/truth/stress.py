@@ -253,7 +253,7 @@ class Stress:
         for name, value in (("probability", 20), ("times", -1), ("verbose", 0)):
             write(f"{FAIL_FUNCTION}/{name}", str(value))
         self.a_while()
-        write(f"{FAIL_FUNCTION}/inject", "")
+        write(f"{FAIL_FUNCTION}/inject", "\n")
 
     @staticmethod
     def failslab(percent):
@@ -276,7 +276,7 @@ class Stress:
 
     def heal(self):
         self.failslab(0)
-        write(f"{FAIL_FUNCTION}/inject", "")
+        write(f"{FAIL_FUNCTION}/inject", "\n")
         write(f"{NIC}/faults", "none")
         write(f"{NIC}/capacity", "0")
         write(f"{NIC}/latency_us", "0")
