@@ -383,7 +383,7 @@ _clean() {
 	local command ns module dir
 	for command in "${_at_exit[@]}"; do eval "$command"; done
 	for ns in "${_namespaces[@]}"; do
-		ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null
+		ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
 	done
 	for dir in "${_flow_dir[@]}"; do rm -rf "$dir"; done
 	[ ${#_loaded[@]} = 0 ] || [ -n "${router-unset}" ] || nft flush ruleset

@@ -2,6 +2,7 @@
 #include <linux/jiffies.h>
 #include <linux/kobject.h>
 #include <linux/module.h>
+#include <linux/rhashtable.h>
 #include <net/dst.h>
 #include <net/ip_tunnels.h>
 #include <net/lwtunnel.h>
@@ -134,6 +135,31 @@ void shim_flowtable_lock_shared(struct nf_flowtable *ft)
 void shim_flowtable_unlock_shared(struct nf_flowtable *ft)
 {
 	up_read(&ft->flow_block_lock);
+}
+
+/*
+ * For a table without devices: C frees its entries without having to send a
+ * DESTROY for each, for which there may be no memory. Sleeps.
+ */
+void shim_flowtable_forget_hardware(struct nf_flowtable *ft)
+{
+	struct flow_offload_tuple_rhash *found;
+	struct rhashtable_iter iter;
+	struct flow_offload *flow;
+
+	rhashtable_walk_enter(&ft->rhashtable, &iter);
+	rhashtable_walk_start(&iter);
+	while ((found = rhashtable_walk_next(&iter))) {
+		/* The table has grown, and the walk begins anew. */
+		if (IS_ERR(found) || found->tuple.dir != FLOW_OFFLOAD_DIR_ORIGINAL)
+			continue;
+
+		flow = container_of(found, struct flow_offload,
+				    tuplehash[FLOW_OFFLOAD_DIR_ORIGINAL]);
+		clear_bit(NF_FLOW_HW, &flow->flags);
+	}
+	rhashtable_walk_stop(&iter);
+	rhashtable_walk_exit(&iter);
 }
 
 void shim_flow_set_closing(struct flow_offload *flow, bool closing)

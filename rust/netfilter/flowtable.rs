@@ -386,11 +386,13 @@ impl<T: Offload> Adapter<T> {
             let (shared, type_) =
                 unsafe { (Self::shared(table), Type::<T>::from_raw((*table).type_)) };
             type_.tables.remove(NonNull::from(&*shared));
+            // SAFETY: The table is initialised, and all devices have left by now, so no flow has
+            // rules. Where C had no memory for a DESTROY, it would not free the flow, whose
+            // conntrack entry would hold up its namespace for ever.
+            unsafe { bindings::shim_flowtable_forget_hardware(table) };
         }
 
-        // SAFETY: The table is initialised. This waits for its workers, which send a DESTROY for
-        // each flow unless C runs out of memory. (All devices have left by now, so there are no
-        // rules of such a flow.)
+        // SAFETY: The table is initialised. This waits for its workers.
         unsafe { bindings::nf_flow_table_free(table) };
 
         // SAFETY: As above.
