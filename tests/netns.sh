@@ -54,6 +54,7 @@ if [ -d /sys/kernel/debug/failslab ]; then
 	ip netns delete "$router"
 	busywait $LIMIT ports_are_back
 	# Namespaces go one after the other, and conntrack's part comes last.
+	next=''
 	add_ns next
 	ip link set nic0 netns "$next"
 	ip netns delete "$next"

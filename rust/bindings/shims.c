@@ -10,6 +10,7 @@
 #include <net/netfilter/nf_conntrack.h>
 #include <net/netfilter/nf_conntrack_acct.h>
 #include <net/netfilter/nf_conntrack_l4proto.h>
+#include <net/netfilter/nf_conntrack_zones.h>
 
 #include "shims.h"
 
@@ -165,6 +166,11 @@ void shim_flowtable_forget_hardware(struct nf_flowtable *ft)
 void shim_flow_set_closing(struct flow_offload *flow, bool closing)
 {
 	assign_bit(NF_FLOW_CLOSING, &flow->flags, closing);
+}
+
+u16 shim_ct_zone(const struct nf_conn *ct)
+{
+	return nf_ct_zone(ct)->id;
 }
 
 /* What conntrack knows of windows is out of date: it is to learn them anew. */

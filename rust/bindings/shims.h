@@ -93,6 +93,7 @@ void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
 
 void shim_flowtable_forget_hardware(struct nf_flowtable *ft);
 void shim_flow_set_closing(struct flow_offload *flow, bool closing);
+u16 shim_ct_zone(const struct nf_conn *ct);
 void shim_ct_forget_windows(struct nf_conn *ct);
 u32 shim_ct_mark(const struct nf_conn *ct);
 

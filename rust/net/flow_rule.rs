@@ -46,14 +46,14 @@ pub(crate) const IPPROTO_UDP: u8 = bindings::IPPROTO_UDP as u8;
 pub(crate) const IPPROTO_GRE: u8 = bindings::IPPROTO_GRE as u8;
 
 /// Source and destination, in network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Addresses {
     V4 { src: [u8; 4], dst: [u8; 4] },
     V6 { src: [u8; 16], dst: [u8; 16] },
 }
 
 /// Source and destination port, in host byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ports {
     pub(crate) src: u16,
     pub(crate) dst: u16,

@@ -44,6 +44,12 @@ impl Conntrack {
         unsafe { bindings::shim_ct_forget_windows(self.0.get()) }
     }
 
+    /// The connection's zone, 0 if it is in none.
+    pub(super) fn zone(&self) -> u16 {
+        // SAFETY: The type invariant keeps the entry alive; the zone does not change.
+        unsafe { bindings::shim_ct_zone(self.0.get()) }
+    }
+
     /// The connection's mark, 0 if this kernel has none.
     pub(crate) fn mark(&self) -> u32 {
         // SAFETY: The type invariant keeps the entry alive.

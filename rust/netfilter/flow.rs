@@ -18,6 +18,7 @@ use crate::{
 };
 use core::{
     mem::offset_of,
+    net::IpAddr,
     ptr::addr_of, //
 };
 use kernel::{
@@ -273,6 +274,18 @@ impl FlowOffload {
         }
     }
 
+    /// What no other connection has. `None` if it is not IP.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        let tuple = self.describe_packets(Direction::Original)?;
+
+        Some(Connection {
+            zone: self.conntrack().zone(),
+            l4proto: tuple.l4proto,
+            addresses: tuple.addresses,
+            ports: tuple.ports,
+        })
+    }
+
     /// The connection that the flow belongs to.
     pub(crate) fn conntrack(&self) -> &Conntrack {
         // SAFETY: By the type invariants the entry holds a reference.
@@ -417,6 +430,26 @@ impl FlowOffload {
             }
             bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_XFRM => Path::Ipsec,
             _ => Path::Other,
+        }
+    }
+}
+
+/// A connection by its original direction. Two entries have the same one only if the older of them
+/// is about to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Connection {
+    zone: u16,
+    l4proto: u8,
+    addresses: Addresses,
+    ports: Ports,
+}
+
+impl Connection {
+    /// The source of the original direction, which receives what comes back.
+    pub(crate) fn client(&self) -> IpAddr {
+        match self.addresses {
+            Addresses::V4 { src, .. } => src.into(),
+            Addresses::V6 { src, .. } => src.into(),
         }
     }
 }

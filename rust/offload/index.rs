@@ -2,9 +2,12 @@
 
 //! Which flows take which way, and which go where.
 
-use crate::offload::{
-    record::Record,
-    way::{Way, Ways}, //
+use crate::{
+    netfilter::flow::Connection,
+    offload::{
+        record::Record,
+        way::{Way, Ways}, //
+    },
 };
 use core::net::IpAddr;
 use kernel::{
@@ -32,9 +35,15 @@ struct Maps {
     ways: RBTree<Way, Shared>,
     /// By number of the way and [`Record::id`].
     flows: RBTree<(u64, u64), Arc<Record>>,
-    /// By receiver and [`Record::id`].
-    receivers: RBTree<(IpAddr, u64), Arc<Record>>,
+    receivers: RBTree<Receiver, Arc<Record>>,
     last: u64,
+}
+
+/// By receiver, then [`Record::connection`], then [`Record::id`].
+type Receiver = (IpAddr, Option<Connection>, u64);
+
+fn receiver(addr: IpAddr, record: &Record) -> Receiver {
+    (addr, record.connection(), record.id())
 }
 
 /// A way that is in use.
@@ -78,9 +87,9 @@ impl Prefix {
 }
 
 impl Maps {
-    fn add(&mut self, way: &Way, receiver: IpAddr, record: &Arc<Record>) -> Result {
+    fn add(&mut self, way: &Way, addr: IpAddr, record: &Arc<Record>) -> Result {
         let flow = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let receiver = RBTreeNode::new((receiver, record.id()), record.clone(), GFP_KERNEL)?;
+        let receiver = RBTreeNode::new(receiver(addr, record), record.clone(), GFP_KERNEL)?;
         let number = match self.ways.get_mut(way) {
             Some(shared) => {
                 shared.users += 1;
@@ -102,8 +111,8 @@ impl Maps {
         Ok(())
     }
 
-    fn remove(&mut self, way: &Way, receiver: IpAddr, record: &Record) {
-        self.receivers.remove(&(receiver, record.id()));
+    fn remove(&mut self, way: &Way, addr: IpAddr, record: &Record) {
+        self.receivers.remove(&receiver(addr, record));
         if let Some(shared) = self.ways.get_mut(way) {
             self.flows.remove(&(shared.number, record.id()));
             shared.users -= 1;
@@ -188,17 +197,33 @@ impl Index {
     /// The flows with a receiver in `prefix`, one after the other.
     pub(super) fn receivers(&self, prefix: Prefix) -> impl Iterator<Item = Arc<Record>> + '_ {
         core::iter::successors(
-            self.receiver_from(prefix, (prefix.first(), 0)),
-            move |(addr, record)| self.receiver_from(prefix, (*addr, record.id() + 1)),
+            self.receiver_from(prefix, (prefix.first(), None, 0)),
+            move |(addr, record)| {
+                let (_, connection, id) = receiver(*addr, record);
+                self.receiver_from(prefix, (*addr, connection, id + 1))
+            },
         )
         .map(|(_, record)| record)
     }
 
-    fn receiver_from(&self, prefix: Prefix, from: (IpAddr, u64)) -> Option<(IpAddr, Arc<Record>)> {
+    fn receiver_from(&self, prefix: Prefix, from: Receiver) -> Option<(IpAddr, Arc<Record>)> {
         let maps = self.maps.lock();
         let cursor = maps.receivers.cursor_lower_bound(&from)?;
-        let (&(addr, _), record) = cursor.current();
+        let (&(addr, ..), record) = cursor.current();
         prefix.contains(addr).then(|| (addr, record.clone()))
+    }
+
+    /// An older flow of the same connection, if one is still in the index.
+    pub(super) fn predecessor(&self, record: &Record) -> Option<Arc<Record>> {
+        let connection = record.connection();
+        let client = connection?.client();
+        let maps = self.maps.lock();
+        let cursor = maps
+            .receivers
+            .cursor_lower_bound(&(client, connection, 0))?;
+        let (&(addr, found, id), older) = cursor.current();
+
+        ((addr, found) == (client, connection) && id < record.id()).then(|| older.clone())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     net::flow_block::RuleName,
     netfilter::{
         conntrack::Conntrack,
-        flow::{Direction, FlowName, FlowOffload}, //
+        flow::{Connection, Direction, FlowName, FlowOffload}, //
     },
     offload::{
         refusal::Refusal,
@@ -29,6 +29,7 @@ use kernel::{
 pub(super) struct Record {
     id: u64,
     name: FlowName,
+    connection: Option<Connection>,
     conntrack: ARef<Conntrack>,
     /// Held while drivers are called for the flow.
     #[pin]
@@ -44,6 +45,7 @@ impl Record {
             pin_init!(Self {
                 id: LAST_ID.fetch_add(1, Relaxed) + 1,
                 name: flow.name(),
+                connection: flow.connection(),
                 conntrack: flow.conntrack().into(),
                 state <- new_mutex!(State::default()),
             }),
@@ -59,6 +61,10 @@ impl Record {
     /// Finds the flow in its table.
     pub(super) fn name(&self) -> &FlowName {
         &self.name
+    }
+
+    pub(super) fn connection(&self) -> Option<Connection> {
+        self.connection
     }
 
     pub(super) fn conntrack(&self) -> &Conntrack {

@@ -7,7 +7,8 @@ does not see it, if the new connection does not work or does not get into the NI
 rules are there for longer than the limit.
 
 Before that, half of a connection ends; the other half has to go on, after a silence too that is
-longer than conntrack remembers closed connections here.
+longer than conntrack remembers closed connections here. After it, conntrack forgets connections,
+and the rules of the flows that follow must not meet the old ones.
 """
 
 import os
@@ -47,7 +48,7 @@ def wait(seconds, condition):
 
 
 def addr_of(name):
-    return "fd00:9::9" if name == "tcp6" else "10.9.9.9"
+    return "fd00:9::9" if name.endswith("6") else "10.9.9.9"
 
 
 def in_nic(name, port, source=0):
@@ -64,6 +65,8 @@ class Events:
 
     def __init__(self):
         with router:
+            # The kernel's part is loaded at once by this, and only some time after a listener.
+            subprocess.run(["conntrack", "-C"], check=True, stdout=subprocess.DEVNULL)
             self.process = subprocess.Popen(["conntrack", "-E", "-p", "tcp"],
                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -105,6 +108,8 @@ for number, name in enumerate(("tcp4", "tcp6")):
     lives = heard.endswith(b"more")
     flow.close(abort=False)
     failed = failed or not (seen and gone and lives)
+    if not seen:
+        print(events.text)
     print(f"half of {name}: conntrack {'sees' if seen else 'does not see'} the FIN; the other half "
           f"{'goes on' if lives else 'is cut off'}")
 
@@ -128,6 +133,33 @@ for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("t
     print(f"{how}, {name}: conntrack {'sees' if seen else 'does not see'} it; the rules are gone "
           f"after {1000 * gone:.0f} ms; the next connection {'works' if works else 'does not work'} "
           f"and {'is' if back else 'is not'} in the NIC")
+
+# Conntrack forgets a connection, of which fragments, which NICs hand to the host, go on: it makes a
+# new one, and nftables a new flow, before the garbage collector has come to the old flow.
+for number, name in enumerate(("udp4", "udp6")):
+    together = soon = 0
+    for turn in range(5):
+        flow, old = in_nic(name, 9300 + 10 * number + turn)
+        others = cookies() - old
+        with router:
+            subprocess.run(["conntrack", "-F"], check=True, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + limit
+        new = set()
+        while not new and time.monotonic() < end:
+            try:
+                flow.sock.send(bytes(2000))
+            except OSError:
+                pass
+            flow.echo()
+            flow.receive(time.monotonic())
+            now = cookies() - others
+            new = now - old
+            together += bool(new and now & old)
+        soon += bool(new)
+        flow.close(abort=False)
+    failed = failed or together > 0
+    print(f"{name}, forgotten: {soon} of 5 times there was a new flow soon, and {together} times its "
+          "rules and those of the old one were together in the NIC")
 
 events.process.kill()
 sys.exit(failed)
