@@ -373,7 +373,7 @@ flow_close() {
 _at_exit=()
 at_exit() { _at_exit=("$(printf '%q ' "$@")" "${_at_exit[@]}"); }
 
-# start_over: as if nothing had been loaded or made yet, for the other module's turn.
+# start_over: as if nothing had been loaded or made yet.
 start_over() {
 	_clean
 	_at_exit=() _namespaces=() _loaded=()

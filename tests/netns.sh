@@ -40,23 +40,22 @@ memory_is_short() {
 unused() { [ "$(</sys/module/nft_offload/refcnt)" = 0 ]; }
 
 start_over
-if [ -d /sys/kernel/debug/failslab ]; then
-	load_module
-	topology
-	flowtable_ruleset | load_ruleset
-	for proto in tcp4 udp6; do flow_open $proto $proto; done
-	check "four rules are in the NIC" wait_rules 4
-	memory_is_short 100
-	on "$router" nft flush ruleset
-	check "no memory for workers: the flowtable goes all the same" busywait $LIMIT unused
-	memory_is_short 0
-	is "$(nic_rules)" "" "no rule is left"
-	ip netns delete "$router"
-	busywait $LIMIT ports_are_back
-	# Namespaces go one after the other, and conntrack's part comes last.
-	next=''
-	add_ns next
-	ip link set nic0 netns "$next"
-	ip netns delete "$next"
-	check "no connection of it holds the namespace" busywait $LIMIT ports_are_back
-fi
+load_module
+topology
+flowtable_ruleset | load_ruleset
+for proto in tcp4 udp6; do flow_open $proto $proto; done
+check "four rules are in the NIC" wait_rules 4
+at_exit memory_is_short 0
+memory_is_short 100
+on "$router" nft flush ruleset
+check "no memory for workers: the flowtable goes all the same" busywait $LIMIT unused
+memory_is_short 0
+is "$(nic_rules)" "" "no rule is left"
+ip netns delete "$router"
+busywait $LIMIT ports_are_back
+# Namespaces go one after the other, and conntrack's part comes last.
+next=''
+add_ns next
+ip link set nic0 netns "$next"
+ip netns delete "$next"
+check "no connection of it holds the namespace" busywait $LIMIT ports_are_back

@@ -91,7 +91,7 @@ impl Packet {
     /// `None` for packets that the fast path leaves alone anyway, and for those in an IP tunnel
     /// that ends here. C: `nf_flow_tuple_ip()`, `nf_flow_tuple_ipv6()`.
     fn parse(skb: &mut SkBuff) -> Option<Self> {
-        // SAFETY: Numbers and a pointer, of which there are unions and arrays.
+        // SAFETY: All members are numbers, unions of them, or a pointer that may be NULL.
         let mut tuple: bindings::flow_offload_tuple = unsafe { core::mem::zeroed() };
         let mut encaps = tuple.encap.iter_mut();
         let mut encap = |id, proto: u16| {

@@ -14,13 +14,14 @@
 //! # Lock order
 //!
 //! `commit_mutex` (nftables), the list of [`Tables`](crate::netfilter::flowtable::Tables), the
-//! flowtable's `flow_block_lock`, [`devices::Registry`], [`record::Record`]'s state,
+//! flowtable's `flow_block_lock`, [`devices::Registry`], one [`record::Record`]'s state,
 //! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are bound with those up to the
 //! registry held, then `block_setup_lock` and the block's own lock (shims_block.c), and get requests
 //! with `flow_block_lock`, the record's state and the block's lock held, to which
 //! [`devices::Device`]'s orphans come when a failed removal is tried again; no other lock of ours but
-//! the block's is taken under the orphans. All but `xa_lock` may sleep; nothing here runs on the packet
-//! path, and notifiers only put events into a queue without locks.
+//! the block's is taken under the orphans. All but `xa_lock` may sleep. On the packet path runs only
+//! `Table::led_nowhere`, which takes none and allocates nothing; notifiers only put events into a queue
+//! without locks.
 //!
 //! A driver that leaves ([`Binder::Indirect`](crate::net::flow_block::Binder::Indirect)) comes with
 //! none of them held. First its block takes no new rules, under the block's lock; then the rules are

@@ -140,7 +140,8 @@ impl Backoff {
     /// No longer than 64 seconds: 1 << 6.
     const MAX_SHIFT: u32 = 6;
 
-    /// Whether a try may be made at `now`, in jiffies, with the devices as they are (a number that is another one after each change).
+    /// Whether a try may be made at `now`, in jiffies, with the devices as they are (a number that
+    /// is another one after each change).
     pub(super) fn is_over(&self, now: u64, devices: u64) -> bool {
         now >= self.until || devices != self.devices
     }

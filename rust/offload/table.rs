@@ -272,7 +272,8 @@ impl Table {
 
         let record = self.record_or_new(table, devices, flow)?;
         // C forgets a flow at once when its connection or its way is gone, and makes a new one for
-        // the next packet, but takes its time with the DESTROY of the old one.
+        // the next packet, but takes its time with the DESTROY of the old one. There is nothing left
+        // to tear down of that.
         while let Some(older) = self.index.predecessor(&record) {
             self.evict_locked(&older, &mut Rules::new(table, devices, &older));
         }
