@@ -33,8 +33,7 @@ on "$router" ip link set nic1.7 up
 add_upper() {
 	on "$router" ip link add link nic1.7 name upper type macvlan mode passthru
 	_address "$router" upper 10.0.2.1/24 fd00:2::1/64
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+	ways_work
 }
 add_upper
 
@@ -43,13 +42,6 @@ flush() { on "$router" nft flush ruleset; }
 forget() {
 	flow_close "$1"
 	on "$router" conntrack -F 2>/dev/null
-}
-
-# flood: an UDP connection whose sender never waits, until the test ends.
-flood() {
-	flow_open flood udp4
-	local fd=${_flow_fd[flood]}
-	_background eval 'while head -c 200 /dev/zero; do sleep 0.002; done' >&"$fd"
 }
 
 for proto in tcp4 udp6; do
@@ -72,7 +64,8 @@ check "a VLAN device can be bound beside its port" bound_are "1 1 2"
 flush
 check "and is unbound" bound_are "0 0 0"
 
-flood
+flow_open flood udp4
+flow_flood flood
 ruleset | load_ruleset
 flow_open tcp tcp4
 check "four rules are in the NIC" wait_rules 4

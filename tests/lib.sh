@@ -15,6 +15,7 @@
 # Nothing here waits for a time to pass, only for a condition, up to a limit.
 
 NIC=/sys/kernel/debug/emunic
+_here=$(dirname "${BASH_SOURCE[0]}")
 
 # Limits are written for a machine at native speed; an emulated one gets more.
 case ${MACHINE:-} in
@@ -152,15 +153,22 @@ _unload() { [ ! -d "/sys/module/$1" ] || rmmod "$1"; }
 
 _namespaces=()
 
-# on NAMESPACE COMMAND…
+# on NAMESPACE COMMAND…: a program. Its /sys is that of the initial namespace.
 on() {
 	local ns=$1
 	shift
-	if [ -n "$ns" ]; then
-		ip netns exec "$ns" "$@"
-	else
-		"$@"
-	fi
+	case ${ns:+$1} in
+	'') "$@" ;;
+	ip) ip -n "$ns" "${@:2}" ;;
+	*) nsenter --net="/run/netns/$ns" "$@" ;;
+	esac
+}
+
+# mac_of NAMESPACE DEVICE
+mac_of() {
+	local mac
+	read -r _ _ mac _ < <(on "$1" ip -br link show "$2")
+	echo "$mac"
 }
 
 # add_ns VARIABLE…: makes namespaces; each variable gets the name of its own.
@@ -199,26 +207,32 @@ topology() {
 	fi
 	ip link set wire0 netns "$client"
 	ip link set wire1 netns "$server"
-	on "$router" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 	# Idle flows leave after 30 s, in which a slow machine does not get far.
-	on "$router" sysctl -qew net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
+	on "$router" sysctl -qew net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
 		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS))
-	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64
+	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64 192.168.1.1 fd00:1::1
 	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
 	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64
-	_address "$server" wire1 10.0.2.2/24 fd00:2::2/64
-	on "$client" ip route add default via 192.168.1.1
-	on "$client" ip -6 route add default via fd00:1::1
-	on "$server" ip route add default via 10.0.2.1
-	on "$server" ip -6 route add default via fd00:2::1
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+	_address "$server" wire1 10.0.2.2/24 fd00:2::2/64 10.0.2.1 fd00:2::1
+	ways_work
 }
 
+# _address NAMESPACE DEVICE IPV4 IPV6 [GATEWAY4 GATEWAY6]
 _address() {
-	on "$1" ip addr add "$3" dev "$2"
-	on "$1" ip addr add "$4" dev "$2" nodad
-	on "$1" ip link set "$2" up
+	on "$1" ip -batch - <<-END
+		addr add $3 dev $2
+		addr add $4 dev $2 nodad
+		link set $2 up
+		${5:+route add default via $5}
+		${6:+route add default via $6}
+	END
+}
+
+# ways_work: until packets come from the client to the server and back.
+ways_work() {
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
 }
 
 # --- the NIC
@@ -302,53 +316,47 @@ flowtable_ruleset() {
 # load_ruleset: the ruleset on standard input, into the router.
 load_ruleset() { on "$router" nft -f -; }
 
-# --- flows: connections that stay open, and carry what the test sends, and its echo
+# --- flows: connections that stay open, and carry what the test sends, and its echo (flows.py)
 
-declare -A _flow_fd=() _flow_sent=() _flow_dir=()
-_flows=0
+declare -A _flow=()
+_flows=0 _flows_pid='' _flows_ask='' _flows_answer=''
 
-# flow_open NAME tcp4|tcp6|udp4|udp6 [PORT]: from the client to an echo server.
+# _ask COMMAND FLOW [ARGUMENT…]: of flows.py
+_ask() {
+	local answer
+	[ -n "${_flow[$2]:-}" ] || {
+		echo "no flow is called '$2'"
+		return 1
+	}
+	echo "$1 ${_flow[$2]} ${*:3}" >&"$_flows_ask"
+	read -r answer <&"$_flows_answer" || answer="flows.py has died"
+	[ "$answer" != ok ] || return 0
+	echo "$answer"
+	return 1
+}
+
+# flow_open NAME tcp4|tcp6|udp4|udp6 [PORT [LISTEN-ADDRESS LISTEN-PORT]]: from the client to an
+# echo server, which listens elsewhere if the destination is translated.
 flow_open() {
 	_flows=$((_flows + 1))
-	local name=$1 proto=$2 port=${3:-$((5000 + _flows))} to=10.0.2.2 dir fd
-	local upper=${proto^^} listen=${proto^^}-LISTEN:$port
-	[[ $proto != *6 ]] || to='[fd00:2::2]'
-	dir=$(mktemp -d)
-	mkfifo "$dir/in"
-	_background on "$server" socat -b 1400 "$listen,reuseaddr,fork" PIPE
-	busywait $LIMIT _listens "$proto" "$port"
-	_background _flow_client "$dir" "$upper:$to:$port"
-	exec {fd}>"$dir/in"
-	_flow_fd[$name]=$fd _flow_sent[$name]=0 _flow_dir[$name]=$dir
+	local name=$1 proto=$2 port=${3:-$((5000 + _flows))} to=10.0.2.2
+	[[ $proto != *6 ]] || to=fd00:2::2
+	if [ -z "$_flows_pid" ]; then
+		coproc FLOWS { exec "$_here/flows.py" "$client" "$server"; }
+		_flows_pid=$!
+		# Those of a coproc are of no use in a subshell.
+		exec {_flows_ask}>&"${FLOWS[1]}" {_flows_answer}<&"${FLOWS[0]}"
+	fi
+	_flow[$name]=$_flows
+	_ask open "$name" "$proto" $to "$port" "${4:-$to}" "${5:-$port}"
 	flow_send "$name" 100
 }
 
-_flow_client() { on "$client" socat -b 1400 -t 60 "$2" - <"$1/in" >"$1/out"; }
+# flow_send NAME BYTES: sends, and waits until the echo of all of it is back.
+flow_send() { _ask send "$1" "$2" $((LIMIT * 3 * SLOWNESS / 1000)); }
 
-# Without the open ends of the other flows, which would keep those open.
-_background() {
-	(
-		for fd in "${_flow_fd[@]}"; do exec {fd}>&-; done
-		"$@"
-	) &
-}
-
-_listens() { on "$server" ss -H -l -n "--${1%?}" "-${1: -1}" "sport = :$2" | grep -q .; }
-
-# flow_send NAME BYTES: sends, and waits until the echo of all of it is back. UDP loses
-# what is too much at once: keep it below 100 kB.
-flow_send() {
-	_flow_sent[$1]=$((_flow_sent[$1] + $2))
-	head -c "$2" /dev/zero >&"${_flow_fd[$1]}"
-	busywait $((LIMIT * 3)) _flow_back "$1"
-}
-
-_flow_back() {
-	local size
-	size=$(stat -c %s "${_flow_dir[$1]}/out")
-	echo "$size of ${_flow_sent[$1]} bytes came back"
-	[ "$size" = "${_flow_sent[$1]}" ]
-}
+# flow_flood NAME: from now on something is on its way all the time; over UDP.
+flow_flood() { _ask flood "$1"; }
 
 # flow_send_until NAME LIMIT_MS COMMAND…: sends a little, again and again, until COMMAND succeeds.
 flow_send_until() {
@@ -362,9 +370,8 @@ flow_send_until() {
 
 # flow_close NAME: TCP says FIN.
 flow_close() {
-	local fd=${_flow_fd[$1]}
-	exec {fd}>&-
-	unset "_flow_fd[$1]"
+	_ask close "$1"
+	unset "_flow[$1]"
 }
 
 # --- cleaning: namespaces, then modules, in the order opposite to making
@@ -380,12 +387,17 @@ start_over() {
 }
 
 _clean() {
-	local command ns module dir
+	local command ns module
 	for command in "${_at_exit[@]}"; do eval "$command"; done
+	if [ -n "$_flows_pid" ]; then
+		exec {_flows_ask}>&- {_flows_answer}<&-
+		kill "$_flows_pid" 2>/dev/null
+		wait "$_flows_pid" 2>/dev/null || true
+		_flows_pid='' _flow=()
+	fi
 	for ns in "${_namespaces[@]}"; do
 		ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
 	done
-	for dir in "${_flow_dir[@]}"; do rm -rf "$dir"; done
 	[ ${#_loaded[@]} = 0 ] || [ -n "${router-unset}" ] || nft flush ruleset
 	for ns in "${_namespaces[@]}"; do
 		[ ! -e "/run/netns/$ns" ] || ip netns delete "$ns"

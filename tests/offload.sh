@@ -61,9 +61,9 @@ on "$router" nft -f - <<-END
 	}
 END
 for proto in tcp4 udp6; do
-	_background on "$server" socat -b 1400 "${proto^^}-LISTEN:7000,reuseaddr,fork" PIPE
-	busywait $LIMIT _listens $proto 7000
-	flow_open both $proto 5999
+	to=10.0.2.2
+	[ $proto = tcp4 ] || to=fd00:2::2
+	flow_open both $proto 5999 $to 7000
 	check "$proto, source and destination translated: both directions are in the NIC" wait_rules 2
 	check "$proto, source and destination translated: packets pass in the NIC" in_hardware both 50000
 	is "$(nic_rules | grep -cE 'dport=5999 .*(src|sip).*dport:7000')" 1 \

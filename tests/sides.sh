@@ -52,7 +52,7 @@ session() {
 	rm "$file"
 }
 
-_no_device() { ! on "$1" [ -e "/sys/class/net/$2" ]; }
+_no_device() { ! on "$1" ip link show "$2"; }
 
 # end_sessions SIDE: until their netdevs are gone.
 end_sessions() {
@@ -65,8 +65,6 @@ end_sessions() {
 }
 at_exit end_sessions 0
 at_exit end_sessions 1
-
-mac_of() { on "$1" cat "/sys/class/net/$2/address"; }
 
 # _stack NAMESPACE DEV KIND ID: the devices of a kind, less PPPoE; prints the topmost.
 _stack() {
@@ -176,6 +174,5 @@ side() {
 		on "$ns" ip -6 route replace default via "${router_v6[n]}"
 		;;
 	esac
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
-	busywait $LIMIT on "$client" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
+	ways_work
 }

@@ -26,7 +26,7 @@ attach() {
 	bpftool prog load "$dir/lookup.o" "$dir/bpf/lookup" pinmaps "$dir/bpf/maps"
 	for nic in nic0 nic1; do
 		on "$router" ip link set dev $nic xdpgeneric pinned "$dir/bpf/lookup"
-		ifindex[$nic]=$(on "$router" cat /sys/class/net/$nic/ifindex)
+		ifindex[$nic]=$(on "$router" ip -j link show $nic | jq '.[0].ifindex')
 	done
 }
 

@@ -135,21 +135,18 @@ on "$server" ip addr add 10.0.2.3/24 dev wire1
 ip addr add 10.0.2.77/32 dev lo
 at_exit ip addr del 10.0.2.77/32 dev lo
 ip link set wire2 netns "$server"
-# To which port 5900-5999 is translated.
-for proto in TCP4 UDP4; do
-	_background on "$server" socat -b 1400 "$proto-LISTEN:7000,bind=10.0.2.3,reuseaddr,fork" PIPE
-done
 
 # written NAT tcp4|tcp6|udp4|udp6: the driver takes the flow, and writes what it should.
 written() {
-	local nat=$1 proto=$2 text port
+	local nat=$1 proto=$2 text port listen=()
 	text="${kind[0]} to ${kind[1]}, NAT $nat, $proto"
 	ruleset "$nat"
 	flows=$((flows + 1)) port=$((6000 + flows))
 	case $nat in
-	dnat | both) port=$((5900 + flows)) ;;
+	# What ruleset translates this to.
+	dnat | both) port=$((5900 + flows)) listen=(10.0.2.3 7000) ;;
 	esac
-	flow_open "$text" "$proto" "$port"
+	flow_open "$text" "$proto" "$port" "${listen[@]}"
 	check "$text: two entries are bound" flow_send_until "$text" $LIMIT bound 2
 	is "$(entries)" "$(expected "$proto" "$port")" "$text: every field is right"
 	taken=$((taken + 2))

@@ -67,8 +67,7 @@ event() {
 	else
 		json="{\"error\": $(jq -Rs . <<<"$json")}"
 	fi
-	results+=("$(jq -c --arg event "$text" --arg module "$module" \
-		'{event: $event, module: $module} + .' <<<"$json")")
+	results+=("{\"event\": \"$text\", \"module\": \"$module\", ${json#\{}")
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 	if [ "$module" = nft_offload ]; then
@@ -77,25 +76,24 @@ event() {
 }
 port=7000
 
-get() { jq -r "$1" <<<"$json"; }
 promised() {
-	local text=$1 json=$2
+	local text=$1 json=$2 error late dead stall gone back
 	echo "# $text: $json"
-	if [ "$(get .error)" != null ]; then
-		not_ok "$text: $(get .error)"
+	{
+		read -r error && read -r late && read -r dead && read -r stall && read -r gone && read -r back
+	} < <(jq -r --argjson stall "$STALL" --argjson gone "${gone_limit:=$GRACE}" '.error // "",
+		.late, (.dead // [] | join(" ")), .stall_ms < $stall,
+		(.gone_ms != null and .gone_ms < $gone), .back_ms != null' <<<"$json")
+	if [ -n "$error" ]; then
+		not_ok "$text: $error"
 		return
 	fi
-	is "$(get .late)" 0 "$text: no packet over the old way after $GRACE ms"
-	is "$(get '.dead | join(" ")')" "" "$text: connections go on"
-	[[ $promise != *stall* ]] || check "$text: and stand still for less than $STALL ms" \
-		jq -e ".stall_ms < $STALL" <<<"$json"
-	[[ $promise != *gone* ]] || check "$text: the old rules are gone within ${gone_limit:=$GRACE} ms" \
-		jq -e ".gone_ms != null and .gone_ms < $gone_limit" <<<"$json"
-	[[ $promise != *back* ]] ||
-		check "$text: connections get back into hardware" jq -e '.back_ms != null' <<<"$json"
+	is "$late" 0 "$text: no packet over the old way after $GRACE ms"
+	is "$dead" "" "$text: connections go on"
+	[[ $promise != *stall* ]] || is "$stall" true "$text: and stand still for less than $STALL ms"
+	[[ $promise != *gone* ]] || is "$gone" true "$text: the old rules are gone within $gone_limit ms"
+	[[ $promise != *back* ]] || is "$back" true "$text: connections get back into hardware"
 }
-
-mac_of() { on "$1" cat "/sys/class/net/$2/address"; }
 
 way_back() {
 	on "$server" ip route replace default via 10.0.2.1
