@@ -149,6 +149,34 @@ unload_module() { busywait $LIMIT _unload "$1"; }
 
 _unload() { [ ! -d "/sys/module/$1" ] || rmmod "$1"; }
 
+# --- memory
+
+# memory_is_short PERCENT [workers]: of the allocations on behalf of modules (all that are loaded
+# now) fail, or of those only that the kernel's workers make. 0 ends it.
+memory_is_short() {
+	local failslab=/sys/kernel/debug/failslab size addr from='' to='' comm
+	while read -r _ size _ _ _ addr _; do
+		[ -n "$from" ] && [ $((addr)) -ge $((from)) ] || from=$addr
+		[ -n "$to" ] && [ $((addr + size)) -le $((to)) ] || to=$((addr + size))
+	done </proc/modules
+	echo "$from" >$failslab/require-start
+	printf '0x%x\n' "$to" >$failslab/require-end
+	echo 0 >$failslab/verbose
+	echo N >$failslab/ignore-gfp-wait
+	echo 1000000000 >$failslab/times
+	echo N >$failslab/task-filter
+	if [ "${2:-}" = workers ]; then
+		echo Y >$failslab/task-filter
+		for comm in /proc/[0-9]*/comm; do
+			[[ $(<"$comm") != kworker* ]] || echo 1 >"${comm%comm}make-it-fail"
+		done
+	fi
+	echo "$1" >$failslab/probability
+}
+
+# How many have failed since then.
+memory_failures() { echo $((1000000000 - $(</sys/kernel/debug/failslab/times))); }
+
 # --- namespaces; the name "" is the initial one
 
 _namespaces=()

@@ -25,18 +25,6 @@ for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; d
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
 done
 
-# memory_is_short PERCENT: for the kernel's workers.
-memory_is_short() {
-	local failslab=/sys/kernel/debug/failslab comm
-	echo 0 >$failslab/verbose
-	echo N >$failslab/ignore-gfp-wait
-	echo -1 >$failslab/times
-	echo Y >$failslab/task-filter
-	for comm in /proc/[0-9]*/comm; do
-		[[ $(<"$comm") != kworker* ]] || echo 1 >"${comm%comm}make-it-fail"
-	done
-	echo "$1" >$failslab/probability
-}
 unused() { [ "$(</sys/module/nft_offload/refcnt)" = 0 ]; }
 
 start_over
@@ -46,9 +34,10 @@ flowtable_ruleset | load_ruleset
 for proto in tcp4 udp6; do flow_open $proto $proto; done
 check "four rules are in the NIC" wait_rules 4
 at_exit memory_is_short 0
-memory_is_short 100
+memory_is_short 100 workers
 on "$router" nft flush ruleset
 check "no memory for workers: the flowtable goes all the same" busywait $LIMIT unused
+check "they had asked for some" [ "$(memory_failures)" -gt 0 ]
 memory_is_short 0
 is "$(nic_rules)" "" "no rule is left"
 ip netns delete "$router"

@@ -10,6 +10,7 @@ end everything is made good again, and the connections must go on and get back i
 
 import argparse
 import collections
+import errno
 import random
 import subprocess
 import sys
@@ -36,20 +37,14 @@ def parse():
 
 
 def write(path, text):
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-    except OSError:
-        pass
-
-
-def waits(pid, comm):
-    """Whether the process has become this program and waits for input."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except OSError:
-        return False
-    return f"({comm}) S" in stat
+    """Again and again where memory is short, for which nothing but chance is to blame."""
+    while True:
+        try:
+            Path(path).write_text(text, encoding="ascii")
+            return
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
 
 
 class Stress:
@@ -68,10 +63,10 @@ class Stress:
         self.due = time.monotonic()
         self.moves = 0
         self.ruleset = Path(args.ruleset).read_text(encoding="ascii")
-        self.memory_is_short = False
         self.events = [
             value for name, value in vars(Stress).items() if name.startswith("do_")
             and (args.faults or not name.startswith("do_fault"))
+            and (name != "do_fault_nic_fails_anywhere" or Path(FAIL_FUNCTION).exists())
         ]
 
     def open(self, name):
@@ -81,11 +76,8 @@ class Stress:
 
     def run_command(self, command):
         """Runs a command in the shell while the connections go on; what it prints. It may fail."""
-        try:
-            process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE,
-                                       stderr=subprocess.DEVNULL)
-        except OSError:
-            return ""
+        process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
         while process.poll() is None:
             self.step()
         return process.stdout.read().decode()
@@ -98,22 +90,12 @@ class Stress:
 
     def nft(self, commands):
         """Lets nft carry out commands in the router, which may fail."""
-        try:
-            process = subprocess.Popen(
-                ["ip", "netns", "exec", self.args.router, "nft", "-f", "-"],
-                stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        except OSError:
-            return
-        # Not before it waits for its commands: the machine's file system and the loading of
-        # programs do not survive that memory is short, which is not what is tested.
-        if self.memory_is_short:
-            while process.poll() is None and not waits(process.pid, "nft"):
-                self.step()
-            write(f"/proc/{process.pid}/make-it-fail", "1")
+        process = subprocess.Popen(["ip", "netns", "exec", self.args.router, "nft", "-f", "-"],
+                                   stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             process.stdin.write(commands)
             process.stdin.close()
-        except OSError:
+        except BrokenPipeError:
             pass
         while process.poll() is None:
             self.step()
@@ -139,6 +121,12 @@ class Stress:
                 if since and frame_ports(data) and stamp > since + 0.05 * self.args.slowness:
                     self.late += 1
 
+    def happen(self, events):
+        event = self.random.choice(events)
+        event(self)
+        self.done[event.__name__[3:]] += 1
+        self.a_while()
+
     # What can happen. What stays broken is made good by heal().
 
     def do_neighbour_moves(self):
@@ -149,7 +137,7 @@ class Stress:
         # If it was told while it could not hear, it does not know. (What it knows of the
         # link-local address plays no part.)
         known = self.router("ip neigh show 10.0.2.2 dev nic1", "ip neigh show fd00:2::2 dev nic1")
-        if old and old not in "".join(known):
+        if old not in "".join(known):
             self.old_macs[old] = time.time()
 
     def do_neighbours_are_deleted(self):
@@ -229,22 +217,12 @@ class Stress:
         flow.close(abort=self.random.random() < 0.5)
 
     def do_fault_memory_is_short(self):
-        """For nft, and for the kernel's workers, in which requests are carried out."""
-        self.failslab(self.random.choice((1, 5, 20)))
-        for comm in Path("/proc").glob("[0-9]*/comm"):
-            try:
-                if comm.read_text(encoding="ascii").startswith("kworker"):
-                    write(comm.with_name("make-it-fail"), "1")
-            except OSError:
-                pass
-        self.memory_is_short = True
-        for _ in range(3):
-            event = self.random.choice((Stress.do_ruleset_is_flushed, Stress.do_nic_resets,
-                                        Stress.do_device_leaves, Stress.do_conntrack_is_flushed))
-            event(self)
-            self.a_while()
-        self.memory_is_short = False
-        self.failslab(0)
+        """On behalf of modules (stress.sh has seen to that)."""
+        write(f"{FAILSLAB}/probability", str(self.random.choice((1, 2, 5, 20))))
+        for _ in range(4):
+            self.happen([e for e in self.events if not e.__name__.startswith("do_fault")
+                         and e != Stress.do_connections_come_and_go])
+        write(f"{FAILSLAB}/probability", "0")
 
     def do_fault_nic_fails_anywhere(self):
         write(f"{FAIL_FUNCTION}/inject", "emunic_clsflower")
@@ -254,12 +232,6 @@ class Stress:
             write(f"{FAIL_FUNCTION}/{name}", str(value))
         self.a_while()
         write(f"{FAIL_FUNCTION}/inject", "\n")
-
-    @staticmethod
-    def failslab(percent):
-        for name, value in (("verbose", 0), ("ignore-gfp-wait", "N"), ("times", -1),
-                            ("task-filter", "Y"), ("probability", percent)):
-            write(f"{FAILSLAB}/{name}", str(value))
 
     def a_while(self):
         end = time.monotonic() + self.random.random() * 0.3 * self.args.slowness
@@ -275,11 +247,6 @@ class Stress:
                     "ip -6 route replace fd00:9::9 via fd00:2::2")
 
     def heal(self):
-        self.failslab(0)
-        write(f"{FAIL_FUNCTION}/inject", "\n")
-        write(f"{NIC}/faults", "none")
-        write(f"{NIC}/capacity", "0")
-        write(f"{NIC}/latency_us", "0")
         self.heal_links()
         self.router("ip rule del priority 100", "ip link set nic1 mtu 1500")
         self.nft("flush ruleset\n" + self.ruleset)
@@ -297,10 +264,7 @@ class Stress:
     def run(self):
         end = time.monotonic() + self.args.seconds
         while time.monotonic() < end:
-            event = self.random.choice(self.events)
-            event(self)
-            self.done[event.__name__[3:]] += 1
-            self.a_while()
+            self.happen(self.events)
         self.heal()
         print(f"# {sum(self.done.values())} events:", flush=True)
         for name, count in sorted(self.done.items()):

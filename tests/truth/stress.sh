@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 600
-# last: where memory is short, the machine takes harm as well
 #
 # Everything that the other truth tests do one by one, at random and at once (stress.py), for a
 # short while. Longer, on a machine with all checks:
@@ -15,9 +14,10 @@ load_module
 world
 ruleset=$(mktemp)
 at_exit rm -f "$ruleset" "$ruleset.out"
-at_exit eval 'echo 0 >/sys/kernel/debug/failslab/probability'
+at_exit memory_is_short 0
 flowtable_ruleset devices="$devices" >"$ruleset"
 load_ruleset <"$ruleset"
+memory_is_short 0 # stress.py says when it is
 
 echo "# $seconds s, STRESS_SEED=$seed"
 stress() {
@@ -28,6 +28,8 @@ stress() {
 }
 exec 3>&1
 check "connections survive everything, and no frame goes astray" stress
+echo "# $(memory_failures) allocations failed"
+memory_is_short 0
 on "$router" nft flush ruleset
 check "nft flush ruleset leaves no rule" rules_are 0
 for counter in replace_eexist replace_dup_match; do
