@@ -58,6 +58,7 @@ class Stress:
         # The addresses that the server has had on the first cable: when each became old.
         self.old_macs = {}
         self.done = collections.Counter()
+        self.current = []
         self.late = 0
         self.pace = 0.005 * args.slowness
         self.due = time.monotonic()
@@ -120,12 +121,17 @@ class Stress:
                 since = self.old_macs.get(mac(data[0:6]))
                 if since and frame_ports(data) and stamp > since + 0.05 * self.args.slowness:
                     self.late += 1
+                    print(f"# a frame to an old address after {1000 * (stamp - since):.0f} ms, in: "
+                          f"{', '.join(self.current)}")
 
     def happen(self, events):
         event = self.random.choice(events)
+        name = event.__name__[3:].replace("_", " ")
+        self.current.append(name)
         event(self)
-        self.done[event.__name__[3:]] += 1
+        self.done[name] += 1
         self.a_while()
+        self.current.pop()
 
     # What can happen. What stays broken is made good by heal().
 
@@ -268,7 +274,7 @@ class Stress:
         self.heal()
         print(f"# {sum(self.done.values())} events:", flush=True)
         for name, count in sorted(self.done.items()):
-            print(f"#   {count:4} {name.replace('_', ' ')}")
+            print(f"#   {count:4} {name}")
 
         problems = []
         # TCP waits the longer between two tries the longer it was cut off.

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 600
+# alone: frames are looked at in time
 #
 # Everything that the other truth tests do one by one, at random and at once (stress.py), for a
 # short while. Longer, on a machine with all checks:
