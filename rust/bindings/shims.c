@@ -168,6 +168,11 @@ void shim_flow_set_closing(struct flow_offload *flow, bool closing)
 	assign_bit(NF_FLOW_CLOSING, &flow->flags, closing);
 }
 
+void shim_flow_set_offered(struct flow_offload *flow)
+{
+	set_bit(SHIM_FLOW_OFFERED, &flow->flags);
+}
+
 u16 shim_ct_zone(const struct nf_conn *ct)
 {
 	return nf_ct_zone(ct)->id;

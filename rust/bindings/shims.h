@@ -93,6 +93,9 @@ void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
 
 void shim_flowtable_forget_hardware(struct nf_flowtable *ft);
 void shim_flow_set_closing(struct flow_offload *flow, bool closing);
+/* A flag of ours beside enum nf_flow_flags. */
+#define SHIM_FLOW_OFFERED (BITS_PER_LONG - 1)
+void shim_flow_set_offered(struct flow_offload *flow);
 u16 shim_ct_zone(const struct nf_conn *ct);
 void shim_ct_forget_windows(struct nf_conn *ct);
 u32 shim_ct_mark(const struct nf_conn *ct);

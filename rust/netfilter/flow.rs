@@ -179,6 +179,14 @@ impl FlowOffload {
         (unsafe { &*flow }, dir)
     }
 
+    /// # Safety
+    ///
+    /// `flow` must point to an entry of a flowtable that is not freed during `'a`.
+    pub(super) unsafe fn from_raw<'a>(flow: *const bindings::flow_offload) -> &'a Self {
+        // SAFETY: By the function's requirements; the type is transparent.
+        unsafe { &*flow.cast() }
+    }
+
     fn raw_tuple(&self, dir: Direction) -> &bindings::flow_offload_tuple {
         // SAFETY: By the type invariants the tuples are there and do not change.
         unsafe { &(*self.0.get()).tuplehash[dir as usize].tuple }
@@ -207,6 +215,18 @@ impl FlowOffload {
     /// Whether hardware may have rules for it, or may get some.
     pub(super) fn is_for_hardware(&self) -> bool {
         self.flag(bindings::nf_flow_flags_NF_FLOW_HW)
+    }
+
+    /// Notes that the entry has come to the hardware side.
+    pub(super) fn set_offered(&self) {
+        // SAFETY: The entry is valid; the flag is changed atomically.
+        unsafe { bindings::shim_flow_set_offered(self.0.get()) }
+    }
+
+    /// Whether C had no memory to offer the entry to the hardware side, which therefore does not
+    /// keep an eye on it. Only to be asked while no request for it is under way.
+    pub(super) fn is_overlooked(&self) -> bool {
+        self.is_for_hardware() && !self.flag(bindings::SHIM_FLOW_OFFERED) && !self.is_leaving()
     }
 
     /// Whether the connection has begun to end: a FIN or a RST was seen.

@@ -454,6 +454,17 @@ impl<T: Offload> Adapter<T> {
         0
     }
 
+    /// Whether the garbage collector is to take an entry out, which may have nothing wrong with it
+    /// but that nobody looks after it. C comes to each entry once a second.
+    ///
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::gc`, while no request for the entry is under way.
+    unsafe extern "C" fn gc(flow: *const bindings::flow_offload) -> bool {
+        // SAFETY: By the function's requirements.
+        unsafe { FlowOffload::from_raw(flow) }.is_overlooked()
+    }
+
     /// Our callback in the table's block, `flow_setup_cb_t`.
     ///
     /// # Safety
@@ -481,6 +492,7 @@ impl<T: Offload> Adapter<T> {
         from_result(|| {
             match cls.command {
                 bindings::flow_cls_command_FLOW_CLS_REPLACE => {
+                    flow.set_offered();
                     shared.offload.replace(table, devices, flow, dir)?
                 }
                 bindings::flow_cls_command_FLOW_CLS_DESTROY => {
@@ -516,6 +528,7 @@ impl<T: Offload> Adapter<T> {
                 setup: Some(Self::setup),
                 action: Some(Self::action),
                 free: Some(Self::free),
+                gc: Some(Self::gc),
                 hook: Some(hook),
                 owner: module.as_ptr(),
                 ..pin_init::zeroed()

@@ -15,7 +15,8 @@ use crate::{
         ratelimit, //
     },
     netfilter::{
-        flow::{Direction, Flow, FlowOffload},
+        conntrack::Conntrack,
+        flow::{Direction, Flow, FlowOffload, Path},
         flowtable::{Flowtable, Offload}, //
     },
     offload::{
@@ -51,12 +52,37 @@ pub(crate) struct Table {
     index: Index,
     /// How often a device went up or down, or the like.
     changes: Atomic<u64>,
-    /// When a change has last evicted a flow, in jiffies.
-    changed: Atomic<u64>,
+    doubts: Doubts,
 }
 
-/// For how long after a change a flow may still be made with the ways of before.
-const SETTLING_MS: u32 = 5000;
+/// Connections with an entry that the host would not make like this. Either it was made just before
+/// something changed, and the next one will be another; or nobody can tell why it is as it is.
+///
+/// One that is forgotten, because another one takes its place, is doubted once more.
+struct Doubts([Atomic<usize>; Self::SIZE]);
+
+impl Doubts {
+    const SIZE: usize = 1024;
+
+    const fn new() -> Self {
+        Self([const { Atomic::new(0) }; Self::SIZE])
+    }
+
+    /// Whether the connection was not doubted the last time. Called once per entry.
+    fn is_new(&self, conntrack: &Conntrack) -> bool {
+        let address = core::ptr::from_ref(conntrack) as usize;
+        // Conntrack entries are 256 bytes long, or a little less.
+        let place = &self.0[(address >> 8) % Self::SIZE];
+
+        if place.load(Relaxed) == address {
+            place.store(0, Relaxed);
+            false
+        } else {
+            place.store(address, Relaxed);
+            true
+        }
+    }
+}
 
 /// The directions that C asks for.
 fn directions(flow: &FlowOffload) -> &'static [Direction] {
@@ -65,6 +91,13 @@ fn directions(flow: &FlowOffload) -> &'static [Direction] {
     } else {
         &[Direction::Original]
     }
+}
+
+/// Whether the entry has the addresses of its frames, which may be those of before a change.
+fn has_addresses(flow: &Flow) -> bool {
+    flow.tuples
+        .iter()
+        .all(|tuple| matches!(tuple.path, Path::Ethernet { .. }))
 }
 
 /// Whether one direction may be in hardware without the other.
@@ -167,7 +200,6 @@ impl Table {
     }
 
     fn evict(&self, table: &Flowtable, devices: &Devices, record: &Record) {
-        self.changed.store(jiffies64(), Relaxed);
         self.evict_locked(record, &mut Rules::new(table, devices, record));
         table.teardown(record.name());
     }
@@ -185,9 +217,15 @@ impl Table {
         let described = flow.describe(table.net());
         let result = match &described {
             Some(described) => {
-                let watched = self.watch(table.net(), record, &mut rules.state, described)?;
-                if !watched && now < self.changed.load(Relaxed) + ms(SETTLING_MS) {
-                    // Made just before a change, which did not find it in the index.
+                let watched = self
+                    .watch(table.net(), record, &mut rules.state, described)
+                    .inspect_err(|_| flow.teardown())?;
+                let is_stale = match &rules.state.ways {
+                    // What has changed before the index knew the flow can be seen by now.
+                    Some(ways) => !ways.are_live(table.net()),
+                    None => has_addresses(described) && self.doubts.is_new(record.conntrack()),
+                };
+                if is_stale {
                     self.evict_locked(record, rules);
                     flow.teardown();
                     return Err(ENOENT);
@@ -270,7 +308,10 @@ impl Table {
             return Err(ENOENT);
         }
 
-        let record = self.record_or_new(table, devices, flow)?;
+        // What cannot be kept an eye on, for lack of memory, must not go on.
+        let record = self
+            .record_or_new(table, devices, flow)
+            .inspect_err(|_| flow.teardown())?;
         // C forgets a flow at once when its connection or its way is gone, and makes a new one for
         // the next packet, but takes its time with the DESTROY of the old one. There is nothing left
         // to tear down of that.
@@ -376,7 +417,7 @@ impl Offload for Table {
             flows <- XArray::new(AllocKind::Alloc),
             index <- Index::new(),
             changes: Atomic::new(0),
-            changed: Atomic::new(0),
+            doubts: Doubts::new(),
         })
     }
 

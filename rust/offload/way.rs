@@ -281,6 +281,11 @@ impl Ways {
         })
     }
 
+    /// Whether the host would still send packets of both directions these ways.
+    pub(super) fn are_live(&self, net: &Net) -> bool {
+        Direction::BOTH.iter().all(|&dir| self.is_live(net, dir))
+    }
+
     /// Whether the host would still send packets of direction `dir` this way.
     pub(super) fn is_live(&self, net: &Net, dir: Direction) -> bool {
         self.is_routed(net, dir) && self.way(dir).is_live(net)
