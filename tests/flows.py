@@ -15,36 +15,19 @@ an emulated machine most time.
 
 import os
 import select
-import socket
 import sys
 import time
 
+from connection import Connection, Namespace
+
 DATAGRAM = 1400
 WINDOW = 32 * DATAGRAM  # of UDP on its way, so that no queue overflows
-CONNECT = 60  # seconds
 ZEROS = bytes(65536)
 
 
-class Flow:
+class Flow(Connection):
     def __init__(self, kind, addr, port, listen_addr, listen_port):
-        self.tcp = kind.startswith("tcp")
-        family = socket.AF_INET6 if kind.endswith("6") else socket.AF_INET
-        kind = socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM
-        self.sock, self.peer = in_netns(client, family, kind), in_netns(server, family, kind)
-        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.peer.bind((listen_addr, int(listen_port)))
-        self.sock.settimeout(CONNECT)
-        if self.tcp:
-            with self.peer as listener:
-                listener.listen()
-                self.sock.connect((addr, int(port)))
-                self.peer = listener.accept()[0]
-            for sock in (self.sock, self.peer):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            self.sock.connect((addr, int(port)))
-        self.sock.setblocking(False)
-        self.peer.setblocking(False)
+        super().__init__(kind, client, server, (addr, int(port)), (listen_addr, int(listen_port)))
         self.sent = self.back = 0
         self.unechoed = b""
 
@@ -91,26 +74,6 @@ class Flow:
             select.select([self.sock, self.peer], [self.sock] if size else [], [], 0.002)
         return "ok"
 
-    def close(self):
-        if self.tcp:
-            try:
-                self.sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-        self.peer.close()
-        self.sock.close()
-        return "ok"
-
-
-def in_netns(name, *args):
-    """A socket in that namespace."""
-    with open("/proc/self/ns/net", "rb") as here, open(f"/run/netns/{name}", "rb") as there:
-        os.setns(there.fileno(), os.CLONE_NEWNET)
-        try:
-            return socket.socket(*args)
-        finally:
-            os.setns(here.fileno(), os.CLONE_NEWNET)
-
 
 def keep_flooding():
     for flow in flooding.values():
@@ -130,11 +93,11 @@ def obey(command, number, *args):
         flooding[number] = flows[number]
     elif command == "close":
         flooding.pop(number, None)
-        return flows.pop(number).close()
+        flows.pop(number).close(patience=0)
     return "ok"
 
 
-client, server = sys.argv[1:]
+client, server = map(Namespace, sys.argv[1:])
 flows, flooding = {}, {}
 commands = b""
 while True:

@@ -15,7 +15,8 @@
 # Nothing here waits for a time to pass, only for a condition, up to a limit.
 
 NIC=/sys/kernel/debug/emunic
-_here=$(dirname "${BASH_SOURCE[0]}")
+_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PYTHONPATH=$_here
 
 # Limits are written for a machine at native speed; an emulated one gets more.
 case ${MACHINE:-} in

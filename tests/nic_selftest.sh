@@ -739,7 +739,7 @@ t "clsact binds the block" is nic0.bound_block 1
 
 # what reaches the CPU must not come back out
 sysctl -qw net.ipv4.ip_forward=0
-python3 "$HERE/nic/frames.py" "$CLIENT" "$SERVER" "$STEP" >"$TMP/frames" 2>&1
+PYTHONPATH=$HERE python3 "$HERE/nic/frames.py" "$CLIENT" "$SERVER" "$STEP" >"$TMP/frames" 2>&1
 status=$?
 while read -r line; do
 	case $line in

@@ -10,11 +10,11 @@ Prints "KIND0|KIND1|NAT|PROTOCOL|PROFILE|" and "hardware", or why it is not ther
 
 import os
 import re
-import socket
 import sys
 import time
 
-from wire import LIMIT, OTHER, VIRTUAL, in_netns, knob, nic_packets, shell, until
+from connection import Connection, Namespace
+from wire import LIMIT, OTHER, VIRTUAL, knob, nic_packets, shell, until
 
 DPORT, REAL_DPORT = 5000, 7000
 CLIENT = {4: "192.168.1.2", 6: "fd00:1::2"}
@@ -24,51 +24,14 @@ INNER = {"gre4": "172.16.4.2", "gre6": "172.16.6.2", "ipip": "172.16.14.2", "ip6
 HEADERS = {"1": "Ethernet", "2": "IPv4", "3": "IPv6", "4": "TCP", "5": "UDP"}
 
 
-def socket_in(netns, v, kind):
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open("/run/netns/" + netns, os.O_RDONLY)
-    os.setns(there, os.CLONE_NEWNET)
-    try:
-        sock = socket.socket(socket.AF_INET6 if v == 6 else socket.AF_INET, kind)
-    finally:
-        os.setns(here, os.CLONE_NEWNET)
-        os.close(here)
-        os.close(there)
-    sock.settimeout(LIMIT)
-    return sock
-
-
-class Connection:
-    """Between client and server, both of them here."""
-
-    def __init__(self, netns, l4, v, to, port, real_port):
-        kind = socket.SOCK_STREAM if l4 == "tcp" else socket.SOCK_DGRAM
-        self.stream = l4 == "tcp"
-        any_address = "::" if v == 6 else "0.0.0.0"
-        self.listener = socket_in(netns[2], v, kind)
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((any_address, real_port))
-        if self.stream:
-            self.listener.listen(1)
-        self.client = socket_in(netns[0], v, kind)
-        self.client.connect((to, port))
-        self.server = self.listener.accept()[0] if self.stream else self.listener
-        for sock in (self.client, self.server):
-            sock.settimeout(LIMIT / 4)
-
-    def exchange(self):
-        """Something there, and back."""
-        self.client.send(b"there" * 20)
-        if self.stream:
-            self.server.send(self.server.recv(1000))
-        else:
-            data, peer = self.server.recvfrom(1000)
-            self.server.sendto(data, peer)
-        self.client.recv(1000)
-
-    def close(self):
-        for sock in {self.client, self.server, self.listener}:
-            sock.close()
+def exchange(connection):
+    """Something there, and back."""
+    connection.sock.send(b"there" * 20)
+    if connection.tcp:
+        connection.peer.send(connection.peer.recv(1000))
+    else:
+        connection.peer.sendto(*connection.peer.recvfrom(1000))
+    connection.sock.recv(1000)
 
 
 def ruleset(nat, l4, v):
@@ -113,9 +76,10 @@ def ruleset(nat, l4, v):
 
 
 class Router:
-    def __init__(self, name):
-        self.name = name
-        self.conntrack = in_netns(name, "/proc/net/nf_conntrack")
+    def __init__(self, netns):
+        self.netns = netns
+        with netns:
+            self.conntrack = os.open("/proc/net/nf_conntrack", os.O_RDONLY)
         self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self.kmsg, 0, os.SEEK_END)
 
@@ -131,7 +95,7 @@ class Router:
     def load(self, text):
         """Whether nftables has taken it."""
         self.said()
-        return shell(self.name, "nft -f -", text).returncode == 0
+        return shell(self.netns, "nft -f -", text).returncode == 0
 
     def flag(self, flag, v, l4):
         lines = os.pread(self.conntrack, 65536, 0).decode().splitlines()
@@ -162,9 +126,12 @@ def outcome(router, netns, nat, proto):
         return "no flowtable: " + shorter(found[1]) if found else "ERROR: no flowtable"
     to = INNER.get(proto) or (VIRTUAL[v] if nat in ("dnat", "snat+dnat") else SERVER[v])
     real = REAL_DPORT if nat in ("dnat", "port", "snat+dnat") else DPORT
-    connection = Connection(netns, l4, v, to, DPORT, real)
+    any_address = "::" if v == 6 else "0.0.0.0"
+    connection = Connection(f"{l4}{v}", netns[0], netns[2], (to, DPORT), (any_address, real))
+    for sock in (connection.sock, connection.peer):
+        sock.settimeout(LIMIT / 4)
     try:
-        connection.exchange()
+        exchange(connection)
         return settled(router, connection, flow_v, flow_l4)
     except TimeoutError:
         return "in no hardware, and the connection stands still"
@@ -176,14 +143,14 @@ def settled(router, connection, *flow):
     # If nobody ever says why not, this is how long it takes to believe that.
     end = time.monotonic() + LIMIT / 2
     while time.monotonic() < end:
-        connection.exchange()
+        exchange(connection)
         found = re.search(r"stays in software: (.*?)(?: \(\d+ more since.*)?$", router.said(), re.M)
         if found:
-            connection.exchange()
+            exchange(connection)
             return shorter(found[1])
         if router.flag("HW_OFFLOAD", *flow):
             before = nic_packets()
-            connection.exchange()
+            exchange(connection)
             until("packets pass in the NIC", lambda: nic_packets() >= before + 2)
             return "hardware"
         time.sleep(0.01)
@@ -193,7 +160,7 @@ def settled(router, connection, *flow):
 
 
 def main():
-    netns, kinds, cases = sys.argv[1:4], sys.argv[5:7], sys.argv[7:]
+    netns, kinds, cases = [Namespace(name) for name in sys.argv[1:4]], sys.argv[5:7], sys.argv[7:]
     profiles = sys.argv[4].split(",")
     router = Router(netns[1])
     for case in cases:

@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "nic"))
-from frames import DEBUGFS, MARK, Frame, Tap, addr, csum, knob  # noqa: E402
+from connection import Namespace
+from nic.frames import DEBUGFS, MARK, Frame, Tap, addr, csum, knob
 
 LIMIT = 10 * int(os.environ.get("SLOWNESS", "1"))
 HOST_MAC = [bytes.fromhex("020000000c09"), bytes.fromhex("020000000509")]
@@ -59,7 +59,8 @@ class Side:
         self.mac = HOST_MAC[number]
         self.tags, self.pppoe = headers(self.kind, number)
         self.mtu = 1492 if self.pppoe else 9000 - 1000 * number
-        self.tap = Tap(f"wire{number}", netns)
+        with netns:
+            self.tap = Tap(f"wire{number}")
 
     def probe(self):
         """Whatever was sent before has passed the router when this is answered."""
@@ -98,31 +99,12 @@ def is_chatter(frame):
     return frame[at + 24] == 0xFF or (frame[at + 6] == 58 and frame[at + 40] >= 130)
 
 
-def in_netns(name, path):
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open("/run/netns/" + name, os.O_RDONLY)
-    os.setns(there, os.CLONE_NEWNET)
-    try:
-        return os.open(path, os.O_RDONLY)
-    finally:
-        os.setns(here, os.CLONE_NEWNET)
-        os.close(here)
-        os.close(there)
-
-
 def shell(netns, script, stdin=None):
     """Runs a script of the shell in a namespace; how it went, and what it said on errors."""
-    fd = os.open("/run/netns/" + netns, os.O_RDONLY)
-    try:
+    with netns:
         return subprocess.run(
-            ("sh", "-ec", script),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            preexec_fn=lambda: os.setns(fd, os.CLONE_NEWNET),
+            ("sh", "-ec", script), input=stdin, capture_output=True, text=True, check=False
         )
-    finally:
-        os.close(fd)
 
 
 def until(what, condition):
@@ -136,10 +118,11 @@ def until(what, condition):
 class Bench:
     """The router between two wires."""
 
-    def __init__(self, netns, sides):
-        self.router = netns[1]
+    def __init__(self, router, sides):
+        self.router = router
         self.sides = sides
-        self.conntrack = in_netns(self.router, "/proc/net/nf_conntrack")
+        with self.router:
+            self.conntrack = os.open("/proc/net/nf_conntrack", os.O_RDONLY)
         self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self.kmsg, 0, os.SEEK_END)
 
@@ -549,8 +532,8 @@ def main():
     client, router, server, side0, side1, profiles, cases, seed = sys.argv[1:]
     # Frames stay in order: they are all in the queue of one CPU.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    sides = [Side(0, side0, client), Side(1, side1, server)]
-    bench = Bench((client, router, server), sides)
+    sides = [Side(0, side0, Namespace(client)), Side(1, side1, Namespace(server))]
+    bench = Bench(Namespace(router), sides)
     for side in sides:
         if side.pppoe is None:
             for v in (4, 6):

@@ -49,14 +49,18 @@ static void emunic_count(struct emunic_port *port, enum emunic_stat packets,
 	u64_stats_update_end(&pcpu->sync);
 }
 
-/* The frame appears at dev as if it came off a cable. Consumes it. */
-static void emunic_deliver(struct net_device *dev, struct sk_buff *skb)
+/*
+ * The frame appears at dev as if it came off a cable. Consumes it. To tests,
+ * its priority says whether a rule has sent it there (SO_RCVPRIORITY).
+ */
+static void emunic_deliver(struct net_device *dev, struct sk_buff *skb,
+			   bool by_rule)
 {
 	dev_sw_netstats_rx_add(dev, skb->len);
 	skb_orphan(skb);
 	skb_scrub_packet(skb, true);
 	skb_clear_hash(skb);
-	skb->priority = 0;
+	skb->priority = by_rule;
 	skb->ip_summed = CHECKSUM_NONE;
 	skb->encapsulation = 0;
 	skb->protocol = eth_type_trans(skb, dev);
@@ -446,7 +450,7 @@ static int emunic_execute(struct emunic_port *port, struct emunic_rule *rule,
 	atomic64_add(len, &rule->bytes);
 	WRITE_ONCE(rule->last_used, now);
 	emunic_count(port, EMUNIC_NIC_PACKETS, len);
-	emunic_deliver(wire, skb);
+	emunic_deliver(wire, skb, true);
 	return EMUNIC_HIT;
 }
 
@@ -496,7 +500,7 @@ netdev_tx_t emunic_wire_xmit(struct sk_buff *skb, struct net_device *dev)
 	if (res >= 0)
 		emunic_count(port, res, 0);
 	emunic_count(port, EMUNIC_CPU_PACKETS, len);
-	emunic_deliver(nic, skb);
+	emunic_deliver(nic, skb, false);
 out:
 	rcu_read_unlock();
 	return NETDEV_TX_OK;
@@ -517,7 +521,7 @@ netdev_tx_t emunic_nic_xmit(struct sk_buff *skb, struct net_device *dev)
 	}
 	dev_sw_netstats_tx_add(dev, 1, len);
 	emunic_count(port, EMUNIC_HOST_TX_PACKETS, len);
-	emunic_deliver(wire, skb);
+	emunic_deliver(wire, skb, false);
 out:
 	rcu_read_unlock();
 	return NETDEV_TX_OK;

@@ -17,6 +17,8 @@ import struct
 import subprocess
 import sys
 
+from connection import Namespace
+
 DEBUGFS = "/sys/kernel/debug/emunic/"
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
@@ -156,19 +158,10 @@ class Frame:
 class Tap:
     """A raw socket on a device, with the VLAN tag that the kernel strips put back."""
 
-    def __init__(self, dev, netns=None):
-        here = os.open("/proc/self/ns/net", os.O_RDONLY)
-        if netns:
-            there = os.open("/run/netns/" + netns, os.O_RDONLY)
-            os.setns(there, os.CLONE_NEWNET)
-            os.close(there)
-        try:
-            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-            self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-            self.sock.bind((dev, ETH_P_ALL))
-        finally:
-            os.setns(here, os.CLONE_NEWNET)
-            os.close(here)
+    def __init__(self, dev):
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self.sock.bind((dev, ETH_P_ALL))
 
     def recv(self):
         data, anc, _, sender = self.sock.recvmsg(65536, 256)
@@ -235,8 +228,10 @@ MACS = f"munge eth src set {NEW_SMAC.hex(':')} munge eth dst set {NEW_DMAC.hex('
 
 class Bench:
     def __init__(self, client, server, step):
-        self.wire0 = Tap("wire0", client)
-        self.wire1 = Tap("wire1", server)
+        with Namespace(client):
+            self.wire0 = Tap("wire0")
+        with Namespace(server):
+            self.wire1 = Tap("wire1")
         self.nic0 = Tap("nic0")
         self.failed = 0
         self.step = step

@@ -10,7 +10,8 @@ Prints a line for each direction, and fails if a flow has expired in use.
 import sys
 import time
 
-from probe import Flow, Namespace, cookies
+from connection import Namespace
+from probe import Flow, cookies
 
 
 def rule_value(rule, key):
@@ -60,6 +61,6 @@ for number, direction in enumerate(("original", "reply")):
     expired = expired or not stays
     print(f"{packets} packets, in {direction} direction only: "
           f"the flow {'lives' if stays else 'has expired in use'}")
-    flow.close(abort=False)
+    flow.close()
 
 sys.exit(expired)

@@ -20,9 +20,12 @@ import subprocess
 import sys
 import time
 
+from connection import Connection, Namespace
+
 RULES = "/sys/kernel/debug/emunic/rules"
 MESSAGE = 64
 SO_TIMESTAMPNS = 35
+SO_RCVPRIORITY = 82
 SO_RCVBUFFORCE = 33
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
@@ -51,51 +54,12 @@ def parse():
     return parser.parse_args()
 
 
-class Namespace:
-    """A namespace that sockets can be opened in; they stay there."""
-
-    def __init__(self, name):
-        self.fd = os.open(f"/run/netns/{name}" if name else "/proc/1/ns/net", os.O_RDONLY)
-
-    def __enter__(self):
-        self.home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        os.setns(self.fd, os.CLONE_NEWNET)
-
-    def __exit__(self, *_):
-        os.setns(self.home, os.CLONE_NEWNET)
-        os.close(self.home)
-
-
-class Flow:
+class Flow(Connection):
     """A connection that carries numbered messages, and their echo."""
 
     def __init__(self, name, client, server, addr, port, source=0):
+        super().__init__(name, client, server, (addr, port), source=source)
         self.name = name
-        self.tcp = name.startswith("tcp")
-        family = socket.AF_INET6 if name.endswith("6") else socket.AF_INET
-        kind = socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM
-        with server:
-            listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((addr, port))
-        with client:
-            self.sock = socket.socket(family, kind)
-        if source:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.sock.bind(("", source))
-        if self.tcp:
-            listener.listen()
-            self.sock.settimeout(60)
-            self.sock.connect((addr, port))
-            self.peer = listener.accept()[0]
-            listener.close()
-            for sock in (self.sock, self.peer):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            self.sock.connect((addr, port))
-            self.peer = listener
-        self.sock.setblocking(False)
-        self.peer.setblocking(False)
         self.ports = {port, self.sock.getsockname()[1]}
         self.sent = 0
         self.received = 0
@@ -104,21 +68,6 @@ class Flow:
         self.last = time.monotonic()
         self.stall = 0.0
         self.last_number = -1
-
-    def close(self, abort):
-        """TCP says FIN, the server first, or RST."""
-        if self.tcp and abort:
-            self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.peer.close()
-        if self.tcp:
-            # Until the other end is heard to have closed.
-            self.sock.settimeout(10)
-            try:
-                while self.sock.recv(65536):
-                    pass
-            except OSError:
-                pass
-        self.sock.close()
 
     def send(self):
         try:
@@ -167,20 +116,23 @@ class Wire:
             self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVPRIORITY, 1)
             self.sock.bind((device, 0))
         self.sock.setblocking(False)
         self.device = device
 
     def frames(self):
+        """When each has come, what it is, and whether a rule in the NIC has sent it."""
         while True:
             try:
-                data, control, _, addr = self.sock.recvmsg(128, 64)
+                data, control, _, addr = self.sock.recvmsg(128, 128)
             except OSError:
                 return
             if addr[2] == PACKET_OUTGOING:
                 continue
-            sec, nsec = struct.unpack("qq", control[0][2][:16])
-            yield sec + nsec / 1e9, data
+            values = {kind: value for _, kind, value in control}
+            sec, nsec = struct.unpack("qq", values[SO_TIMESTAMPNS])
+            yield sec + nsec / 1e9, data, any(values[socket.SO_PRIORITY])
 
 
 def frame_ports(data):
@@ -289,7 +241,7 @@ class Probe:
 
         late, latest = 0, None
         for wire in self.wires:
-            for stamp, data in wire.frames():
+            for stamp, data, _ in wire.frames():
                 ports = frame_ports(data)
                 if not any(flow.ports == ports for flow in self.flows):
                     continue

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 
-from probe import Flow, Namespace, cookies
+from connection import Namespace
+from probe import Flow, cookies
 
 client, router, server = (Namespace(name) for name in sys.argv[1:4])
 limit = float(sys.argv[4]) / 1000
@@ -112,7 +113,7 @@ for number, name in enumerate(("tcp4", "tcp6")):
     except OSError:
         pass
     lives = heard.endswith(b"more")
-    flow.close(abort=False)
+    flow.close()
     failed = failed or not (seen and gone and lives)
     if not seen:
         print(events.text)
@@ -160,7 +161,7 @@ for number, name in enumerate(("udp4", "udp6")):
             flow.receive(time.monotonic())
             new = cookies() - others - old
         soon += bool(new)
-        flow.close(abort=False)
+        flow.close()
     met = rules_met() - met
     failed = failed or not soon or met > 0
     print(f"{name}, forgotten: {soon} of 5 times there was a new flow soon, and {met} of its rules met "
