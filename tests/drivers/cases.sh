@@ -17,7 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 NIC=/sys/kernel/debug/ppe_judge
 here=$(dirname "${BASH_SOURCE[0]}")
 
-load_module
+load_module report_ms=0
 _insmod "$(dirname "$NFT_OFFLOAD_KO")/drivers/ppe_judge.ko" soc="$soc"
 topology --init
 
@@ -173,7 +173,7 @@ software() {
 	ruleset "$2"
 	before=$(said)
 	flow_open "$text" "$3" "$port"
-	check "$text: is refused" flow_send_until "$text" $((3 * LIMIT)) says_more_than "$before"
+	check "$text: is refused" flow_send_until "$text" $LIMIT says_more_than "$before"
 	check "$text: the log says \"$4\"" grep -E "original direction: $4 " <(said)
 	check "$text: the connection goes on" flow_send "$text" 5000
 	check "$text: no half of it is in the driver" bound 0
