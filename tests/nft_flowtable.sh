@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
-# timeout: 600
+# timeout: 900
 #
 # The kernel's own test of the software path, unmodified, with this module in the place of
 # the C one.
