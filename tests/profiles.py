@@ -136,7 +136,7 @@ def outcome(router, netns, nat, proto):
     except TimeoutError:
         return "in no hardware, and the connection stands still"
     finally:
-        connection.close()
+        connection.close(patience=0)
 
 
 def settled(router, connection, *flow):

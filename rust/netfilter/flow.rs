@@ -224,9 +224,12 @@ impl FlowOffload {
     }
 
     /// Whether C had no memory to offer the entry to the hardware side, which therefore does not
-    /// keep an eye on it. Only to be asked while no request for it is under way.
+    /// keep an eye on it. (One that is just being added may look like that too.)
     pub(super) fn is_overlooked(&self) -> bool {
-        self.is_for_hardware() && !self.flag(bindings::SHIM_FLOW_OFFERED) && !self.is_leaving()
+        self.is_for_hardware()
+            && !self.flag(bindings::nf_flow_flags_NF_FLOW_PENDING)
+            && !self.flag(bindings::SHIM_FLOW_OFFERED)
+            && !self.is_leaving()
     }
 
     /// Whether the connection has begun to end: a FIN or a RST was seen.
@@ -244,12 +247,16 @@ impl FlowOffload {
     /// into an IP tunnel, in tables with `flags offload` (`nft_dev_fill_forward_path()` has no
     /// address, `nft_dev_path_info()` has it used all the same).
     pub(super) fn leads_nowhere(&self, dir: Direction) -> bool {
-        let tuple = self.raw_tuple(dir);
-
-        u32::from(tuple.xmit_type())
-            == bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT
+        self.keeps_addresses(dir)
             // SAFETY: The member that is in use with this type of transmission.
-            && unsafe { tuple.__bindgen_anon_4.out.h_dest } == [0; ETH_ALEN]
+            && unsafe { self.raw_tuple(dir).__bindgen_anon_4.out.h_dest } == [0; ETH_ALEN]
+    }
+
+    /// Whether C's fast path sends packets of this direction between the addresses that the entry
+    /// was made with, and does not ask for those of the moment.
+    pub(crate) fn keeps_addresses(&self, dir: Direction) -> bool {
+        u32::from(self.raw_tuple(dir).xmit_type())
+            == bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT
     }
 
     /// Whether the flow is about to leave hardware: nothing may be installed for it any more.
@@ -279,6 +286,10 @@ impl FlowOffload {
     /// goes on with the state that it is in, and closes nothing. Does not sleep. C:
     /// `flow_offload_teardown()`.
     pub(crate) fn teardown(&self) {
+        // By now the connection may have another entry, which is not to be taken for gone.
+        if self.flag(bindings::nf_flow_flags_NF_FLOW_TEARDOWN) {
+            return;
+        }
         // SAFETY: The entry is valid; C changes it from any thread.
         unsafe {
             bindings::shim_flow_set_closing(self.0.get(), false);

@@ -459,7 +459,7 @@ impl<T: Offload> Adapter<T> {
     ///
     /// # Safety
     ///
-    /// Only called through `nf_flowtable_type::gc`, while no request for the entry is under way.
+    /// Only called through `nf_flowtable_type::gc`.
     unsafe extern "C" fn gc(flow: *const bindings::flow_offload) -> bool {
         // SAFETY: By the function's requirements.
         unsafe { FlowOffload::from_raw(flow) }.is_overlooked()

@@ -6,7 +6,8 @@
 //! C worker ─▶ table ─▶ rules ─▶ translate ─▶ (FlowRule) ─▶ devices ─▶ driver
 //!               │         └────▶ record: what is installed where, and the last refusal
 //!               ├──────────────▶ refusal: why not, in words
-//!               └─▶ way: how the host would send the packets; index: which flows take which way
+//!               └─▶ way: how the host would send the packets; index: which flows take which way;
+//!                   doubts: entries that are otherwise
 //!                    ▲
 //! notifiers ─▶ truth ┘ evicts the flows whose way is no longer the host's
 //! ```
@@ -35,6 +36,7 @@
 
 mod aging;
 pub(crate) mod devices;
+mod doubts;
 mod index;
 mod record;
 mod refusal;

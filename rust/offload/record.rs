@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) ways: Option<KBox<Ways>>,
     /// Its packets would go another way now: it gets no rules any more.
     pub(super) evicted: bool,
+    /// When its ways were last looked for, in jiffies; 0 before that.
+    pub(super) looked: u64,
     /// When hardware last saw a packet of either direction, in jiffies; 0 or some time in the past
     /// if never.
     pub(super) hit: u64,

@@ -15,13 +15,13 @@ use crate::{
         ratelimit, //
     },
     netfilter::{
-        conntrack::Conntrack,
-        flow::{Direction, Flow, FlowOffload, Path},
+        flow::{Direction, Flow, FlowOffload},
         flowtable::{Flowtable, Offload}, //
     },
     offload::{
         aging,
         devices::Devices,
+        doubts::Doubts,
         index::{Index, Prefix},
         record::{Record, State},
         refusal::{remind, report, Cause, Refusal},
@@ -53,35 +53,8 @@ pub(crate) struct Table {
     /// How often a device went up or down, or the like.
     changes: Atomic<u64>,
     doubts: Doubts,
-}
-
-/// Connections with an entry that the host would not make like this. Either it was made just before
-/// something changed, and the next one will be another; or nobody can tell why it is as it is.
-///
-/// One that is forgotten, because another one takes its place, is doubted once more.
-struct Doubts([Atomic<usize>; Self::SIZE]);
-
-impl Doubts {
-    const SIZE: usize = 1024;
-
-    const fn new() -> Self {
-        Self([const { Atomic::new(0) }; Self::SIZE])
-    }
-
-    /// Whether the connection was not doubted the last time. Called once per entry.
-    fn is_new(&self, conntrack: &Conntrack) -> bool {
-        let address = core::ptr::from_ref(conntrack) as usize;
-        // Conntrack entries are 256 bytes long, or a little less.
-        let place = &self.0[(address >> 8) % Self::SIZE];
-
-        if place.load(Relaxed) == address {
-            place.store(0, Relaxed);
-            false
-        } else {
-            place.store(address, Relaxed);
-            true
-        }
-    }
+    /// When a change has last evicted a flow, in jiffies.
+    changed: Atomic<u64>,
 }
 
 /// The directions that C asks for.
@@ -91,13 +64,6 @@ fn directions(flow: &FlowOffload) -> &'static [Direction] {
     } else {
         &[Direction::Original]
     }
-}
-
-/// Whether the entry has the addresses of its frames, which may be those of before a change.
-fn has_addresses(flow: &Flow) -> bool {
-    flow.tuples
-        .iter()
-        .all(|tuple| matches!(tuple.path, Path::Ethernet { .. }))
 }
 
 /// Whether one direction may be in hardware without the other.
@@ -200,8 +166,22 @@ impl Table {
     }
 
     fn evict(&self, table: &Flowtable, devices: &Devices, record: &Record) {
+        self.changed.store(jiffies64(), Relaxed);
         self.evict_locked(record, &mut Rules::new(table, devices, record));
         table.teardown(record.name());
+    }
+
+    /// Whether an entry that is not what the host would make may have been, before something changed.
+    fn is_doubtful(&self, record: &Record, state: &State, flow: &FlowOffload, now: u64) -> bool {
+        let keeps_addresses = Direction::BOTH.iter().any(|&dir| flow.keeps_addresses(dir));
+
+        keeps_addresses
+            && if state.looked == 0 {
+                self.doubts
+                    .rejects(record.conntrack(), now, ms(1000) as u32)
+            } else {
+                state.looked <= self.changed.load(Relaxed)
+            }
     }
 
     /// Installs what is missing of `flow`.
@@ -223,8 +203,9 @@ impl Table {
                 let is_stale = match &rules.state.ways {
                     // What has changed before the index knew the flow can be seen by now.
                     Some(ways) => !ways.are_live(table.net()),
-                    None => has_addresses(described) && self.doubts.is_new(record.conntrack()),
+                    None => self.is_doubtful(record, &rules.state, flow, now),
                 };
+                rules.state.looked = now;
                 if is_stale {
                     self.evict_locked(record, rules);
                     flow.teardown();
@@ -417,7 +398,8 @@ impl Offload for Table {
             flows <- XArray::new(AllocKind::Alloc),
             index <- Index::new(),
             changes: Atomic::new(0),
-            doubts: Doubts::new(),
+            doubts: Doubts::new()?,
+            changed: Atomic::new(0),
         })
     }
 

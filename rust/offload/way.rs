@@ -232,8 +232,10 @@ impl Ways {
             };
 
             // Packets come in by the device at which the other direction leaves, and rules may ask
-            // for that; so each is looked up once more when the other is known.
-            let reply = way(Direction::Reply, 0);
+            // for that; so each is looked up once more when the other is known. Within a VRF there
+            // are no others; then the hardware's device may do.
+            let dir = Direction::Reply;
+            let reply = way(dir, 0).or_else(|| way(dir, flow.tuple(dir).ingress));
             let original = way(Direction::Original, reply.map_or(0, |(_, way)| way.ifindex))?;
             let reply = way(Direction::Reply, original.1.ifindex).or(reply)?;
 

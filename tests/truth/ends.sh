@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# timeout: 600
+# timeout: 500
 # alone: times are measured
 #
 # Connections end, or conntrack forgets them, or the NIC forgets its rules.

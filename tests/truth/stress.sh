@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# timeout: 600
+# timeout: 500
 # alone: frames are looked at in time
 #
 # Everything that the other truth tests do one by one, at random and at once (stress.py), for a
