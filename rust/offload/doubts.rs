@@ -30,27 +30,64 @@ impl Doubts {
         Ok(Self(places))
     }
 
-    /// Whether a new entry of the connection is to be replaced by another one. `now` is in jiffies,
-    /// and so is the length of a `second`. Does not sleep.
-    pub(super) fn rejects(&self, conntrack: &Conntrack, now: u64, second: u32) -> bool {
-        self.rejects_at(core::ptr::from_ref(conntrack) as usize, now, second)
+    /// Whether a new entry of the connection, which is not what the host would make, is to be replaced
+    /// by another one. Times are in jiffies: `now`, `changed` when something has last changed, and the
+    /// length of a `second`. Does not sleep.
+    pub(super) fn rejects(
+        &self,
+        conntrack: &Conntrack,
+        now: u64,
+        changed: u64,
+        second: u32,
+    ) -> bool {
+        self.rejects_number(Self::number(conntrack), now, changed, second)
     }
 
-    fn rejects_at(&self, address: usize, now: u64, second: u32) -> bool {
-        // Conntrack entries are 256 bytes long, or a little less.
-        let connection = address >> 8;
-        let place = &self.0[connection % self.0.len()];
-        // Who it is in the upper half, since when in the lower one.
-        let key = (connection as u64) << 32;
-        let old = place.load(Relaxed);
-        let is_young = old != 0 && (now as u32).wrapping_sub(old as u32) < Self::SECONDS * second;
+    fn rejects_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> bool {
+        let place = self.place(connection);
+        let (who, when) = match place.load(Relaxed) {
+            0 => (connection, None),
+            old => ((old >> 32) as u32, Some(old as u32)),
+        };
+        let age = when.map(|when| (now as u32).wrapping_sub(when));
 
-        if is_young && old >> 32 == key >> 32 {
-            place.store(0, Relaxed);
-        } else if !is_young {
-            place.store(key | u64::from(now as u32), Relaxed);
+        match age.filter(|&age| age < Self::SECONDS * second) {
+            Some(_) if who != connection => false,
+            // Nothing has changed since the last one.
+            Some(age) if changed + u64::from(age) < now => {
+                place.store(0, Relaxed);
+                false
+            }
+            _ => {
+                place.store(
+                    u64::from(connection) << 32 | now & u64::from(u32::MAX),
+                    Relaxed,
+                );
+                true
+            }
         }
-        !is_young
+    }
+
+    /// An entry of the connection is what the host would make. Does not sleep.
+    pub(super) fn forget(&self, conntrack: &Conntrack) {
+        self.forget_number(Self::number(conntrack));
+    }
+
+    fn forget_number(&self, connection: u32) {
+        let place = self.place(connection);
+
+        if place.load(Relaxed) >> 32 == u64::from(connection) {
+            place.store(0, Relaxed);
+        }
+    }
+
+    fn number(conntrack: &Conntrack) -> u32 {
+        // Conntrack entries are 256 bytes long, or a little less.
+        (core::ptr::from_ref(conntrack) as usize >> 8) as u32
+    }
+
+    fn place(&self, connection: u32) -> &Atomic<u64> {
+        &self.0[connection as usize % self.0.len()]
     }
 }
 
@@ -60,40 +97,43 @@ mod tests {
 
     const HZ: u32 = 250;
     const NOW: u64 = (1 << 32) - 1;
-    const ONE: usize = 0x1000;
+    const ONE: u32 = 0x100;
 
     #[test]
     fn the_second_entry_in_a_row_is_accepted() -> Result {
         let doubts = Doubts::new()?;
 
-        for connection in [ONE, 0x2000] {
-            assert!(doubts.rejects_at(connection, NOW, HZ));
-            assert!(!doubts.rejects_at(connection, NOW + 1, HZ));
-            assert!(doubts.rejects_at(connection, NOW + 2, HZ));
+        for connection in [ONE, 0x200] {
+            assert!(doubts.rejects_number(connection, NOW, 0, HZ));
+            assert!(!doubts.rejects_number(connection, NOW + 1, 0, HZ));
+            assert!(doubts.rejects_number(connection, NOW + 2, 0, HZ));
         }
         Ok(())
     }
 
     #[test]
-    fn after_a_while_it_is_not_the_second_any_more() -> Result {
+    fn but_not_if_there_was_a_change_or_a_good_one_or_a_pause_between() -> Result {
         let doubts = Doubts::new()?;
-        let later = NOW + u64::from(Doubts::SECONDS * HZ);
+        let later = NOW + 2 + u64::from(Doubts::SECONDS * HZ);
 
-        assert!(doubts.rejects_at(ONE, NOW, HZ));
-        assert!(doubts.rejects_at(ONE, later, HZ));
-        assert!(!doubts.rejects_at(ONE, later + 1, HZ));
+        assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
+        assert!(doubts.rejects_number(ONE, NOW + 1, NOW, HZ));
+        doubts.forget_number(ONE);
+        assert!(doubts.rejects_number(ONE, NOW + 2, NOW, HZ));
+        assert!(doubts.rejects_number(ONE, later, NOW, HZ));
+        assert!(!doubts.rejects_number(ONE, later + 1, NOW, HZ));
         Ok(())
     }
 
     #[test]
     fn who_finds_the_place_taken_is_accepted() -> Result {
         let doubts = Doubts::new()?;
-        let other = ONE + (Doubts::SIZE << 8);
+        let other = ONE + Doubts::SIZE as u32;
 
-        assert!(doubts.rejects_at(ONE, NOW, HZ));
-        assert!(!doubts.rejects_at(other, NOW, HZ));
-        assert!(!doubts.rejects_at(ONE, NOW, HZ));
-        assert!(doubts.rejects_at(other, NOW, HZ));
+        assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
+        assert!(!doubts.rejects_number(other, NOW, 0, HZ));
+        assert!(!doubts.rejects_number(ONE, NOW, 0, HZ));
+        assert!(doubts.rejects_number(other, NOW, 0, HZ));
         Ok(())
     }
 }

@@ -175,13 +175,20 @@ impl Table {
     fn is_doubtful(&self, record: &Record, state: &State, flow: &FlowOffload, now: u64) -> bool {
         let keeps_addresses = Direction::BOTH.iter().any(|&dir| flow.keeps_addresses(dir));
 
+        let changed = self.changed.load(Relaxed);
         keeps_addresses
             && if state.looked == 0 {
+                let second = ms(1000) as u32;
                 self.doubts
-                    .rejects(record.conntrack(), now, ms(1000) as u32)
+                    .rejects(record.conntrack(), now, changed, second)
             } else {
-                state.looked <= self.changed.load(Relaxed)
+                self.is_out_of_date(state)
             }
+    }
+
+    /// Whether something has changed since the ways of a flow were looked for in vain.
+    fn is_out_of_date(&self, state: &State) -> bool {
+        state.ways.is_none() && state.looked <= self.changed.load(Relaxed)
     }
 
     /// Installs what is missing of `flow`.
@@ -202,7 +209,10 @@ impl Table {
                     .inspect_err(|_| flow.teardown())?;
                 let is_stale = match &rules.state.ways {
                     // What has changed before the index knew the flow can be seen by now.
-                    Some(ways) => !ways.are_live(table.net()),
+                    Some(ways) => {
+                        self.doubts.forget(record.conntrack());
+                        !ways.are_live(table.net())
+                    }
                     None => self.is_doubtful(record, &rules.state, flow, now),
                 };
                 rules.state.looked = now;
@@ -313,10 +323,11 @@ impl Table {
         {
             return Ok(());
         }
-        if !rules
-            .state
-            .backoff
-            .is_over(jiffies64(), self.changes(devices))
+        if !self.is_out_of_date(&rules.state)
+            && !rules
+                .state
+                .backoff
+                .is_over(jiffies64(), self.changes(devices))
         {
             return match &rules.state.refusal {
                 Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
@@ -516,6 +527,7 @@ impl Offload for Table {
             let ways = rules.state.ways.as_deref().copied();
             if let Some(ways) = ways {
                 if !ways.is_live(net, dir) {
+                    self.changed.store(jiffies64(), Relaxed);
                     self.evict_locked(&record, &mut rules);
                     flow.teardown();
                 } else if stats.packets > 0 {
