@@ -20,6 +20,7 @@ mod bindings;
 mod net;
 mod netfilter;
 mod offload;
+mod ratelimit;
 mod time;
 mod work;
 

@@ -44,11 +44,6 @@ bool shim_dev_has_setup_tc(const struct net_device *dev)
 	return dev->netdev_ops->ndo_setup_tc;
 }
 
-bool shim_net_ratelimit(void)
-{
-	return net_ratelimit();
-}
-
 __be16 shim_skb_protocol(const struct sk_buff *skb)
 {
 	return skb->protocol;

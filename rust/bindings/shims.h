@@ -21,7 +21,6 @@ int shim_dev_ifindex(const struct net_device *dev);
 void shim_dev_name(const struct net_device *dev, char name[IFNAMSIZ]);
 void shim_dev_addr(const struct net_device *dev, u8 addr[ETH_ALEN]);
 bool shim_dev_has_setup_tc(const struct net_device *dev);
-bool shim_net_ratelimit(void);
 
 /* flow_block: shims_block.c */
 

@@ -11,8 +11,8 @@ use crate::{
         eopnotsupp,
         extack::{Extack, Words},
         flow_rule::FlowRule, //
-        ratelimit,
     },
+    ratelimit::pr_warn_ratelimited,
     time::jiffies64,
 };
 use kernel::{
@@ -312,13 +312,11 @@ impl PinnedDrop for BoundBlock {
         });
 
         if let Err(errno) = to_result(result) {
-            if ratelimit() {
-                pr_warn!(
-                    "{}: the driver refused to be unbound: {}\n",
-                    self.dev.name(),
-                    DriverError { errno, words }
-                );
-            }
+            pr_warn_ratelimited!(
+                "{}: the driver refused to be unbound: {}\n",
+                self.dev.name(),
+                DriverError { errno, words }
+            );
         }
     }
 }

@@ -12,13 +12,6 @@ pub(crate) mod route;
 pub(crate) mod rtnl;
 pub(crate) mod skbuff;
 
-/// Whether one more message may go to the log, of all that networking says about what users and
-/// packets do (`net_ratelimit()`).
-pub(crate) fn ratelimit() -> bool {
-    // SAFETY: Can be called anywhere.
-    unsafe { crate::bindings::shim_net_ratelimit() }
-}
-
 /// `EOPNOTSUPP`, which [`kernel::error::code`] lacks. (Its `ENOTSUPP` is another one, of which
 /// userspace knows no name.)
 pub(crate) fn eopnotsupp() -> kernel::error::Error {

@@ -461,7 +461,7 @@ impl<T: Offload> Adapter<T> {
     ///
     /// Only called through `nf_flowtable_type::gc`.
     unsafe extern "C" fn gc(flow: *const bindings::flow_offload) -> bool {
-        // SAFETY: By the function's requirements.
+        // SAFETY: C walks its table under RCU, so the entry is not freed meanwhile.
         unsafe { FlowOffload::from_raw(flow) }.is_overlooked()
     }
 

@@ -11,13 +11,13 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::{Binder, BoundBlock, DriverError, RuleName},
-        ratelimit,
         rtnl::Rtnl, //
     },
     offload::{
         translate::Dialect,
         truth::Context, //
     },
+    ratelimit::pr_warn_ratelimited, //
 };
 use kernel::{
     new_mutex,
@@ -53,8 +53,8 @@ impl Device {
         } else {
             BoundBlock::bind(dev, Binder::Indirect)?
         };
-        if !driver.takes_rules() && ratelimit() {
-            pr_warn!(
+        if !driver.takes_rules() {
+            pr_warn_ratelimited!(
                 "{}: the driver takes no rules from flowtables; its flows stay in software\n",
                 dev.name()
             );
@@ -85,8 +85,8 @@ impl Device {
         let _rtnl = Rtnl::try_lock().ok_or(EAGAIN)?;
 
         BoundBlock::bind(dev, Binder::Block).inspect_err(|error| {
-            if error.errno == EBUSY && ratelimit() {
-                pr_warn!(
+            if error.errno == EBUSY {
+                pr_warn_ratelimited!(
                     "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
                     dev.name()
                 );
@@ -129,18 +129,16 @@ impl Device {
         };
 
         let kept = self.orphans.lock().push(name, GFP_KERNEL).is_ok();
-        if ratelimit() {
-            pr_warn!(
-                "{}: the driver did not remove a rule: {}; it goes on forwarding, {}\n",
-                self.driver.device().name(),
-                error,
-                if kept {
-                    "the removal will be tried again"
-                } else {
-                    "and there is no memory to try again"
-                }
-            );
-        }
+        pr_warn_ratelimited!(
+            "{}: the driver did not remove a rule: {}; it goes on forwarding, {}\n",
+            self.driver.device().name(),
+            error,
+            if kept {
+                "the removal will be tried again"
+            } else {
+                "and there is no memory to try again"
+            }
+        );
     }
 
     /// Fails if the rule is still there.
@@ -179,8 +177,8 @@ impl Device {
     /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
     fn give_up_orphans(&self) {
         let orphans = self.orphans.lock().len();
-        if orphans > 0 && ratelimit() {
-            pr_warn!(
+        if orphans > 0 {
+            pr_warn_ratelimited!(
                 "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \
                  device to be rid of them\n",
                 self.driver.device().name(),

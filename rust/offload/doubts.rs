@@ -45,27 +45,22 @@ impl Doubts {
 
     fn rejects_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> bool {
         let place = self.place(connection);
-        let (who, when) = match place.load(Relaxed) {
-            0 => (connection, None),
-            old => ((old >> 32) as u32, Some(old as u32)),
-        };
-        let age = when.map(|when| (now as u32).wrapping_sub(when));
+        // Who it is in the upper half, since when in the lower one.
+        let old = place.load(Relaxed);
+        let age = (now as u32).wrapping_sub(old as u32);
 
-        match age.filter(|&age| age < Self::SECONDS * second) {
-            Some(_) if who != connection => false,
-            // Nothing has changed since the last one.
-            Some(age) if changed + u64::from(age) < now => {
-                place.store(0, Relaxed);
-                false
+        if old != 0 && age < Self::SECONDS * second {
+            if old >> 32 != u64::from(connection) {
+                return false;
             }
-            _ => {
-                place.store(
-                    u64::from(connection) << 32 | now & u64::from(u32::MAX),
-                    Relaxed,
-                );
-                true
+            let is_unchanged = changed + u64::from(age) < now;
+            if is_unchanged {
+                place.store(0, Relaxed);
+                return false;
             }
         }
+        place.store(u64::from(connection) << 32 | u64::from(now as u32), Relaxed);
+        true
     }
 
     /// An entry of the connection is what the host would make. Does not sleep.

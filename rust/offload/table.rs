@@ -8,12 +8,7 @@
 
 use crate::{
     module_parameters,
-    net::{
-        device::NetDevice,
-        flow_block::FlowStats,
-        namespace::Net,
-        ratelimit, //
-    },
+    net::{device::NetDevice, flow_block::FlowStats, namespace::Net},
     netfilter::{
         flow::{Direction, Flow, FlowOffload},
         flowtable::{Flowtable, Offload}, //
@@ -30,6 +25,7 @@ use crate::{
         truth::{Context, What},
         way::{Way, Ways}, //
     },
+    ratelimit::pr_warn_ratelimited,
     time::jiffies64,
 };
 use kernel::{
@@ -186,7 +182,8 @@ impl Table {
             }
     }
 
-    /// Whether something has changed since the ways of a flow were looked for in vain.
+    /// Whether something has changed since the ways of a flow were looked for in vain, or they have not
+    /// been looked for yet.
     fn is_out_of_date(&self, state: &State) -> bool {
         state.ways.is_none() && state.looked <= self.changed.load(Relaxed)
     }
@@ -424,8 +421,8 @@ impl Offload for Table {
         };
         // With EAGAIN, nftables tries again.
         let tolerated = *module_parameters::incapable.value() != 0 && error.errno != EAGAIN;
-        if error.errno != EAGAIN && ratelimit() {
-            pr_warn!(
+        if error.errno != EAGAIN {
+            pr_warn_ratelimited!(
                 "{}: cannot offload, so {}: {}.{}\n",
                 dev.name(),
                 if tolerated {

@@ -10,15 +10,15 @@ use crate::{
     net::{
         device::NetDevice,
         namespace::NetId,
-        notifier::{self, Event, Listener},
-        ratelimit, //
+        notifier::{self, Event, Listener}, //
     },
     netfilter::flowtable::Tables,
     offload::{
         devices::Registry,
         table::Table, //
     },
-    work::{Queue, Work, Worker},
+    ratelimit::pr_warn_ratelimited,
+    work::{Queue, Work, Worker}, //
 };
 use core::net::IpAddr;
 use kernel::{
@@ -86,13 +86,11 @@ impl Listener for Context {
             .work()
             .tables
             .for_each(|offload, table, devices| offload.driver_leaves(table, devices, dev));
-        if ratelimit() {
-            pr_warn!(
-                "{}: its driver takes no rules any more, so its flows go on in software. When the \
-                 driver is back, load the ruleset anew\n",
-                dev.name()
-            );
-        }
+        pr_warn_ratelimited!(
+            "{}: its driver takes no rules any more, so its flows go on in software. When the \
+             driver is back, load the ruleset anew\n",
+            dev.name()
+        );
     }
 }
 
