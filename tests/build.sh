@@ -42,5 +42,7 @@ kernel 7.2.0 CONFIG_RUST=y CONFIG_NF_FLOW_TABLE_INET=m
 refused "a headers package" "no Rust metadata"
 mkdir "$dir/kernel/rust"
 touch "$dir/kernel/rust/libkernel.rmeta"
+refused "a directory without symbols" "no Module.symvers"
+echo >"$dir/kernel/Module.symvers"
 echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.2.3"' >>"$dir/kernel/.config"
 refused "a kernel of another compiler" "built with 'rustc 1.2.3'"

@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: host
+# timeout: 1800
+# asked: it takes a kernel's packages from the archive, and minutes
+#
+# On a Debian machine that runs the stock kernel, with nothing prepared and neither headers nor
+# source installed, `make` does what is missing. Only the answer of uname is made up: the module is
+# then loaded into that kernel.
+source "$TOP/tests/lib.sh"
+source "$TOP/scripts/lib.sh"
+
+release=$(krelease stock)
+root=$(root_dir)
+dir=$(mktemp -d)
+at_exit rm -rf "$dir"
+mkdir -p "$dir"/{upper,work,root,cache,checkout}
+mount -t overlay -o "lowerdir=$root,upperdir=$dir/upper,workdir=$dir/work" root "$dir/root"
+at_exit umount "$dir/root"
+git -C "$TOP" -c safe.directory="$TOP" archive HEAD | tar -x -C "$dir/checkout"
+
+# user COMMAND…: on that machine, in the checkout.
+user() {
+	local CACHE=$dir/cache TOP=$dir/checkout
+	(in_root "$dir/root" "" env DEBIAN_FRONTEND=noninteractive "$@")
+}
+
+printf '#!/bin/sh\n[ "$1" = -r ] && echo %s || exec /usr/bin/uname "$@"\n' "$release" \
+	>"$dir/root/usr/local/bin/uname"
+chmod +x "$dir/root/usr/local/bin/uname"
+check "make without the kernel's package is refused" fails user make
+check "the machine has the stock kernel" user sh -c "apt-get -q update && apt-get -qy install \
+	linux-image-$release=\$(apt-cache madison linux-image-$release | cut -d'|' -f2 | grep -m1 -F '$(kernel_version)')"
+check "make prepares a build directory and builds" user make
+ko=$dir/checkout/build/$release/nft_offload.ko
+check "make again finds it prepared" fails grep preparing <(user make 2>&1)
+check "that kernel takes it" "$TOP/scripts/vm" --machine stock --share "${ko%/*}" -- sh -euc '
+	modprobe -a nf_tables nf_flow_table
+	insmod /share/nft_offload.ko
+	nft "table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }"
+	lsmod | grep "^nft_offload .* 1"'
