@@ -124,7 +124,10 @@ _loaded=()
 _insmod() {
 	local file=$1 name deps
 	shift
-	[ -e "$file" ] || skip "$file is not built"
+	[ -e "$file" ] || {
+		echo "$file is not built"
+		exit 1
+	}
 	name=$(basename "$file" .ko)
 	deps=$(modinfo -F depends "$file")
 	# shellcheck disable=SC2086

@@ -32,6 +32,7 @@ done <<'END'
 [    4.9] unregister_netdevice: waiting for nic0 to become free. Usage count = 2
 [    4.9] ref_tracker: eth%d@00000000 has 1/1 users at
 [    4.9] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
+[    4.9] kmemleak: Kernel memory leak detector disabled
 unreferenced object 0xffff888003c5f000 (size 104):
 [    4.9] ODEBUG: free active (active state 0) object: 00000000 object type: work_struct
 [    4.9] list_add corruption. next->prev should be prev
