@@ -22,7 +22,7 @@ TOOLCHAIN_PACKAGES="
 	gcc make flex bison bc libelf-dev libssl-dev dwarves kmod cpio rsync xz-utils zstd
 	rustc rust-src rustfmt rust-clippy rust-doc cargo bindgen
 	clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev
-	shellcheck perl python3 git"
+	shellcheck flake8 perl python3 git"
 
 GUEST_PACKAGES="
 	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3

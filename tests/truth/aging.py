@@ -3,7 +3,8 @@
 """aging.py CLIENT SERVER TIMEOUT: flows that are alive in one direction only.
 
 The NIC has the rule of the original direction and refuses the other one. Packets come in one
-direction only, and few, for four times the flow's timeout, in seconds; the rule must stay the same one.
+direction only, and few, for four times the flow's timeout, in seconds; the rule must stay the same
+one.
 Prints a line for each direction, and fails if a flow has expired in use.
 """
 
@@ -57,7 +58,8 @@ for number, direction in enumerate(("original", "reply")):
         if age is None or (direction == "reply" and age < before):
             stays = False
             break
-        time.sleep(0.5 * timeout)  # the traffic: a poll comes in between, and does not see it too late
+        # The pace of the messages: a poll comes in between, and does not see it too late.
+        time.sleep(0.5 * timeout)
     expired = expired or not stays
     print(f"{packets} packets, in {direction} direction only: "
           f"the flow {'lives' if stays else 'has expired in use'}")

@@ -12,7 +12,6 @@ means never, as far as was watched.
 
 import argparse
 import json
-import os
 import select
 import socket
 import struct

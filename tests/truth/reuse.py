@@ -138,8 +138,8 @@ for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("t
     seen = wait(10, lambda: events.tell(source, states))
     failed = failed or not (works and gone < limit and back and seen)
     print(f"{how}, {name}: conntrack {'sees' if seen else 'does not see'} it; the rules are gone "
-          f"after {1000 * gone:.0f} ms; the next connection {'works' if works else 'does not work'} "
-          f"and {'is' if back else 'is not'} in the NIC")
+          f"after {1000 * gone:.0f} ms; the next connection "
+          f"{'works' if works else 'does not work'} and {'is' if back else 'is not'} in the NIC")
 
 # Conntrack forgets a connection, of which fragments, which NICs hand to the host, go on: it makes a
 # new one, and nftables a new flow, before the garbage collector has come to the old flow.
@@ -164,8 +164,8 @@ for number, name in enumerate(("udp4", "udp6")):
         flow.close()
     met = rules_met() - met
     failed = failed or not soon or met > 0
-    print(f"{name}, forgotten: {soon} of 5 times there was a new flow soon, and {met} of its rules met "
-          "one of the old flow in the NIC")
+    print(f"{name}, forgotten: {soon} of 5 times there was a new flow soon, and {met} of its rules "
+          "met one of the old flow in the NIC")
 
 events.process.kill()
 sys.exit(failed)

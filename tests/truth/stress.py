@@ -24,8 +24,8 @@ from probe import Flow, Wire, cookies, frame_ports, mac
 NIC = "/sys/kernel/debug/emunic"
 FAILSLAB = "/sys/kernel/debug/failslab"
 FAIL_FUNCTION = "/sys/kernel/debug/fail_function"
-# For how many seconds there may be frames to an old address; the latter where a flow has to wait for
-# garbage collection, which comes once a second.
+# For how many seconds there may be frames to an old address; the latter where a flow has to wait
+# for garbage collection, which comes once a second.
 GRACE, GARBAGE_COLLECTION = 0.05, 2
 
 
@@ -305,11 +305,13 @@ class Stress:
         while len(cookies()) < 2 * len(self.flows) and time.monotonic() < end:
             self.step()
         if len(cookies()) < 2 * len(self.flows):
-            problems.append(f"only {len(cookies())} rules came back for {len(self.flows)} connections")
+            problems.append(f"only {len(cookies())} rules came back "
+                            f"for {len(self.flows)} connections")
         for where, (count, latest) in self.late.items():
             problems.append(f"{count} frames went to addresses that were known to be old, up to "
                             f"{1000 * latest:.0f} ms after that, sent by {where}")
-        print(f"# that the server moved, the router knew {len(self.old_macs)} of {self.moves} times")
+        print(f"# that the server moved, the router knew "
+              f"{len(self.old_macs)} of {self.moves} times")
         if self.moves > 2 and not self.old_macs:
             problems.append(f"the router never heard that the server moved, {self.moves} times")
         return problems
