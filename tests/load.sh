@@ -27,10 +27,17 @@ busywait $LIMIT unused nf_flow_table_inet
 modprobe -r nf_flow_table_inet
 modprobe nf_flow_table
 
-for value in 2 255 256 -1 x ''; do
-	check "partial=$value is refused" fails insmod "$NFT_OFFLOAD_KO" partial="$value"
-	check "and the log names the parameter" grep -q 'partial' <(last_log)
+refused() {
+	local value=${1#*=}
+	check "$1 is refused" fails insmod "$NFT_OFFLOAD_KO" "$1"
+	check "and the log says so" grep -F -e "$1 is out of range" \
+		-e "\`$value' invalid for parameter \`${1%%=*}'" <(last_log)
+}
+for parameter in partial incapable; do
+	for value in 2 255 256 -1 x ''; do refused "$parameter=$value"; done
 done
+for value in 3 x; do refused "ttl=$value"; done
+for value in 4294967296 -1 x; do refused "report_ms=$value"; done
 check "an unknown parameter does no harm" insmod "$NFT_OFFLOAD_KO" nosuch=1
 rmmod $name
 

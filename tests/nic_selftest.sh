@@ -66,10 +66,10 @@ trap cleanup EXIT
 
 # busywait MS COMMAND…: until COMMAND succeeds, MS at most.
 busywait() {
-	local end=$(($(date +%s%3N) + $1))
+	local end=$((${EPOCHREALTIME/./} + $1 * 1000))
 	shift
 	until "$@"; do
-		[ "$(date +%s%3N)" -lt "$end" ] || return 1
+		[ "${EPOCHREALTIME/./}" -lt "$end" ] || return 1
 	done
 }
 

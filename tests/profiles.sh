@@ -38,14 +38,15 @@ cases() {
 		"${kinds[@]}" "$@" >>"$results"
 }
 
-# tunnel NAMESPACE NAME TYPE LOCAL REMOTE ADDRESS [OPTIONS]
+# tunnel NAMESPACE NAME TYPE LOCAL REMOTE ADDRESS [OPTIONS]: one that says nothing by itself. (What
+# IPv6 asks its neighbours would make a connection before the ruleset can translate it.)
 tunnel() {
-	local v6=
-	[[ $4 != *:* ]] || v6=-6
-	# shellcheck disable=SC2086
-	on "$1" ip $v6 link add "$2" type "$3" local "$4" remote "$5" ${7:-}
-	on "$1" ip addr add "$6" dev "$2"
-	on "$1" ip link set "$2" up
+	on "$1" ip -batch - <<-END
+		link add $2 type $3 local $4 remote $5 ${7:-}
+		link set $2 addrgenmode none
+		addr add $6 dev $2
+		link set $2 up
+	END
 }
 
 plain=()

@@ -69,3 +69,33 @@ check "and gets into the NIC again" flow_send_until lost 60000 rules_are 2
 flow_close lost
 on "$router" nft flush ruleset
 check "no rule is left" rules_are 0
+
+# Whose business the TTL is can be said; a NIC that does not take the rule is not asked otherwise.
+rmmod nft_offload
+load_module ttl=1 report_ms=1500
+told() { dmesg | grep 'nft_offload: .* stays in software'; }
+told_again() { [ "$(told | wc -l)" -ge $((before + 2)) ]; }
+before=$(told | wc -l) taken=$(nic_counter replace_ok)
+flowtable_ruleset | load_ruleset
+flow_open ttl udp4
+check "ttl=1: a NIC that takes no such action gets no rule, and the log says so again and again" \
+	flow_send_until ttl 20000 told_again
+is "$(nic_counter replace_ok)" "$taken" "ttl=1: it was not asked to take another one"
+mapfile -t times < <(told | sed -n "$((before + 1)),\$s/^\[ *\([0-9]*\)\.\([0-9]*\)\].*/\1\2/p")
+for ((i = 1; i < ${#times[@]}; i++)); do
+	check "report_ms=1500: so much is between two messages" [ $((times[i] - times[i - 1])) -ge 1490000 ]
+done
+nic accept "default +ttl_add"
+check "ttl=1: one that takes it gets it" flow_send_until ttl 60000 rules_are 2
+is "$(nic_rules | grep -c ttl_dec)" 2 "ttl=1: in both directions"
+flow_close ttl
+on "$router" nft flush ruleset
+nic accept default
+unload_module nft_offload
+load_module ttl=2
+flowtable_ruleset | load_ruleset
+flow_open unasked udp4
+check "ttl=2: both directions are in the NIC" wait_rules 2
+is "$(nic_rules | grep -c ttl_dec)" 0 "ttl=2: and do not say so"
+flow_close unasked
+on "$router" nft flush ruleset

@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: host
+# timeout: 600
 #
 # What scripts/setup says when the archive cannot be reached, and what an interrupted
 # download leaves. In namespaces of its own: no network, and no process outlives it.
 [ "$$" = 1 ] || exec unshare --net --mount --pid --fork --kill-child --mount-proc -- "$0"
 source "$TOP/tests/lib.sh"
 source "$TOP/scripts/lib.sh"
+SLOWNESS=5 # beside other machines
 
-ready root || skip "there is no build root yet"
 command -v mmdebstrap >/dev/null || skip "mmdebstrap is not installed"
 root=$(root_dir)
 dir=$(mktemp -d)
@@ -22,9 +23,12 @@ export NFT_OFFLOAD_CACHE=$dir/cache
 CACHE=$NFT_OFFLOAD_CACHE
 mkdir -p "$CACHE"
 
-# ends_in_one_line TEXT STEP: setup STEP fails as it should without a network.
+# ends_in_one_line TEXT STEP [COMMAND…]: setup STEP, or the command that needs it, fails as it should
+# without a network.
 ends_in_one_line() {
-	check "$1: setup $2 fails" fails eval "'$TOP/scripts/setup' $2 2>'$dir/err' </dev/null"
+	local command=("${@:3}")
+	[ $# -gt 2 ] || command=("$TOP/scripts/setup" "$2")
+	check "$1: ${command[*]##*/} fails" fails eval '"${command[@]}" 2>"$dir/err" </dev/null'
 	is "$(wc -l <"$dir/err")" 1 "$1: it has one line to say"
 	check "$1: which is what went wrong and what to do" \
 		grep -q '^error: .*a download failed: .*: run the command again' "$dir/err"
@@ -72,6 +76,7 @@ interrupted() {
 }
 
 ends_in_one_line "no network" root
+ends_in_one_line "no network" root env T=load CHECK_OUT="$dir/out" "$TOP/scripts/check"
 interrupted TERM root
 interrupted KILL root
 check "something half-made is there" [ -d "$CACHE/work/root" ]
