@@ -5,6 +5,9 @@
 # in a working directory and renamed when complete. A kernel knows its own path, so it is
 # built in place, goes on where it was interrupted, and is marked when complete.
 
+# What all steps take.
+DISK_GB=9
+
 # Objects that a build compiles, only to say how far it is.
 declare -A EXPECTED=([uml]=1180 [debug]=2000 [stock]=106)
 
@@ -17,6 +20,11 @@ check_host() {
 	[ "$(id -u)" = 0 ] || die "the build root needs root; $hint"
 	unshare --mount --pid true 2>/dev/null ||
 		die "this machine does not let root make namespaces (a container without privileges?); $hint"
+	mkdir -p "$CACHE"
+	local have
+	have=$(($(df --output=avail -k "$CACHE" | tail -n 1) >> 20))
+	ready root || [ "$have" -ge "$DISK_GB" ] ||
+		die "$CACHE needs $DISK_GB GB of disk and there are $have: make room, or set NFT_OFFLOAD_CACHE to a directory that has"
 }
 
 title() {

@@ -14,7 +14,7 @@ command -v mmdebstrap >/dev/null || skip "mmdebstrap is not installed"
 root=$(root_dir)
 dir=$(mktemp -d)
 at_exit rmdir "$dir"
-mount -t tmpfs tmpfs "$dir"
+mount -t tmpfs -o size=16G tmpfs "$dir"
 at_exit umount -R "$dir"
 "$TOP/scripts/enter" -- ip link set lo up
 
