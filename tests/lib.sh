@@ -97,8 +97,9 @@ set -euo pipefail
 
 # --- waiting
 
-# busywait LIMIT_MS COMMAND…: until COMMAND succeeds. What it printed last is printed. (To start
-# a process is what takes an emulated machine most time, so none is started here in vain.)
+# busywait LIMIT_MS COMMAND…: until COMMAND succeeds; it is tried every $PAUSE seconds (0.02). What it
+# printed last is printed. (To start a process is what takes an emulated machine most time, so none is
+# started here in vain.)
 busywait() {
 	local limit=$(($1 * SLOWNESS * 1000)) start=${EPOCHREALTIME/./}
 	local _depth=$((${_depth:-0} + 1))
@@ -111,7 +112,7 @@ busywait() {
 			return 1
 		fi
 		# Between two looks, so that the machine gets on with it.
-		read -rt 0.02 -u "$_never" || true
+		read -rt "${PAUSE:-0.02}" -u "$_never" || true
 	done
 	[ ! -s "$last" ] || cat "$last"
 }

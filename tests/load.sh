@@ -33,11 +33,9 @@ refused() {
 	check "and the log says so" grep -F -e "$1 is out of range" \
 		-e "\`$value' invalid for parameter \`${1%%=*}'" <(last_log)
 }
-for parameter in partial incapable; do
-	for value in 2 255 256 -1 x ''; do refused "$parameter=$value"; done
-done
-for value in 3 x; do refused "ttl=$value"; done
-for value in 4294967296 -1 x; do refused "report_ms=$value"; done
+for value in incapable=2 ttl=3 report_ms=-1 partial={2,x}; do refused "$value"; done
+# To load a module takes the debug machine seconds.
+[ "$MACHINE" = debug ] || for value in partial={255,256,-1,} report_ms=4294967296; do refused "$value"; done
 check "an unknown parameter does no harm" insmod "$NFT_OFFLOAD_KO" nosuch=1
 rmmod $name
 

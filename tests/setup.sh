@@ -18,6 +18,12 @@ mount -t tmpfs -o size=16G tmpfs "$dir"
 at_exit umount -R "$dir"
 "$TOP/scripts/enter" -- ip link set lo up
 
+mkdir "$dir/small"
+mount -t tmpfs -o size=1G tmpfs "$dir/small"
+check "a small disk: setup root fails" fails eval \
+	'NFT_OFFLOAD_CACHE=$dir/small "$TOP/scripts/setup" root 2>"$dir/err"'
+check "and says how much it takes" grep -x 'error: .* needs [0-9]* GB of disk and there are 1: make room.*' "$dir/err"
+
 # From here on all is in an empty cache.
 export NFT_OFFLOAD_CACHE=$dir/cache
 CACHE=$NFT_OFFLOAD_CACHE
@@ -76,7 +82,7 @@ interrupted() {
 }
 
 ends_in_one_line "no network" root
-ends_in_one_line "no network" root env T=load CHECK_OUT="$dir/out" "$TOP/scripts/check"
+ends_in_one_line "no network" root env T=load CHECK_OUT="$dir/checked" "$TOP/scripts/check"
 interrupted TERM root
 interrupted KILL root
 check "something half-made is there" [ -d "$CACHE/work/root" ]
