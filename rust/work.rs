@@ -58,10 +58,7 @@ impl<T> Queue<T> {
         };
         let node = match KBox::new(node, GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN) {
             Ok(node) if self.len.load(Relaxed) < Self::MAX => KBox::into_raw(node),
-            _ => {
-                self.lost.store(1, Relaxed);
-                return;
-            }
+            _ => return self.lose(),
         };
         self.len.fetch_add(1, Relaxed);
 
@@ -75,6 +72,11 @@ impl<T> Queue<T> {
                 Err(now) => head = now,
             }
         }
+    }
+
+    /// As if an item had been lost. Does not sleep.
+    pub(crate) fn lose(&self) {
+        self.lost.store(1, Relaxed);
     }
 
     /// Takes all items out, the newest first, and says whether any was lost since the last time.

@@ -9,14 +9,17 @@ source "$TOP/tests/lib.sh"
 
 run_make() { make --no-print-directory -C "$TOP" "$@"; }
 
-# What a command prints is between marks that its own line, which is echoed, does not have.
-shell() {
-	printf '%s\n' 'echo "beg""in"; router nft list ruleset; rules; ls $NIC; echo "en""d"; exit' |
-		VM_BUILT=1 "$TOP/scripts/shell" "$MACHINE" | tr -d '\r' | sed -n '/^begin$/,/^end$/p'
-}
-check "make shell: a machine in which flows are offloaded" eval 'shell >"$_output.shell"'
-for words in "flags offload" "masquerade" "capacity"; do
-	check "make shell: \"$words\" is there" grep "$words" "$_output.shell"
+# As somebody who types when there is a prompt. `router` and $NIC are that shell's.
+mkfifo "$_output.in"
+VM_BUILT=1 "$TOP/scripts/shell" "$MACHINE" <"$_output.in" >"$_output.shell" 2>&1 &
+shell=$!
+exec {type}>"$_output.in"
+at_exit eval 'kill $shell 2>/dev/null'
+check "make shell: there is a prompt" busywait $LIMIT grep -q "$MACHINE:/src# " "$_output.shell"
+echo 'router nft list ruleset; cat $NIC/counters; exit' >&"$type"
+check "make shell: exit ends it" busywait $LIMIT fails kill -0 $shell
+for words in "flags offload" "masquerade" "rules_max"; do
+	check "make shell: it shows \"$words\"" grep "$words" "$_output.shell"
 done
 
 check "make doc" run_make doc

@@ -36,7 +36,7 @@ void shim_dev_name(const struct net_device *dev, char name[IFNAMSIZ])
 
 void shim_dev_addr(const struct net_device *dev, u8 addr[ETH_ALEN])
 {
-	ether_addr_copy(addr, dev->dev_addr);
+	memcpy(addr, dev->dev_addr, ETH_ALEN);
 }
 
 bool shim_dev_has_setup_tc(const struct net_device *dev)
@@ -296,7 +296,7 @@ bool shim_flow_neighbour(const struct flow_offload *flow,
 
 	read_lock_bh(&n->lock);
 	valid = n->nud_state & NUD_VALID;
-	ether_addr_copy(addr, n->ha);
+	memcpy(addr, n->ha, ETH_ALEN);
 	read_unlock_bh(&n->lock);
 	neigh_release(n);
 

@@ -155,7 +155,6 @@ enum shim_event_kind {
 	SHIM_EVENT_NEIGHBOUR,
 	SHIM_EVENT_FDB,
 	SHIM_EVENT_DEVICE,
-	SHIM_EVENT_MTU,
 	SHIM_EVENT_ROUTE,
 	SHIM_EVENT_ROUTES,
 };
@@ -197,7 +196,7 @@ struct shim_fib_notifier {
 bool shim_has_ip_tunnels(void);
 bool shim_rtnl_is_mine(void);
 void shim_rtnl_lock(void);
-bool shim_rtnl_trylock(void);
+bool shim_rtnl_trylock(bool *taken);
 void shim_rtnl_unlock(void);
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 			    shim_device_fn *gone, shim_device_fn *leaves,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The kernel's notifiers, of which each makes a plain event of what it is told.
- * All but those of devices and IPv6 addresses may be called in atomic context.
+ * All but those of devices and IPv4 addresses may be called in atomic context.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
@@ -42,10 +42,19 @@ static int neighbour_event(struct notifier_block *nb, unsigned long what,
 /*
  * nftables has devices join and leave flowtables from its own notifier, with
  * RTNL held, and from requests of users, without; and it does not say which.
- * One notifier before and one after that of nftables know.
+ * One notifier before and one after that of nftables know, but for one thing:
+ * where a notifier refuses the change, the last one is not called, and the mark
+ * stays. It is not believed as long as RTNL can be had.
  */
 static struct task_struct *rtnl_owner;
 static unsigned int rtnl_nested;
+
+/* Written with RTNL held. */
+static void rtnl_has_no_owner(void)
+{
+	WRITE_ONCE(rtnl_owner, NULL);
+	rtnl_nested = 0;
+}
 
 bool shim_rtnl_is_mine(void)
 {
@@ -57,9 +66,15 @@ void shim_rtnl_lock(void)
 	rtnl_lock();
 }
 
-bool shim_rtnl_trylock(void)
+/* Without waiting. If this task has RTNL already, it has not to be @taken. */
+bool shim_rtnl_trylock(bool *taken)
 {
-	return rtnl_trylock();
+	*taken = rtnl_trylock();
+	if (!*taken)
+		return shim_rtnl_is_mine();
+
+	rtnl_has_no_owner();
+	return true;
 }
 
 void shim_rtnl_unlock(void)
@@ -106,12 +121,16 @@ static int device_last_event(struct notifier_block *nb, unsigned long what,
 	return NOTIFY_DONE;
 }
 
-/* Of all namespaces: devices whose way out flowtables follow through a tunnel. */
-static atomic_t ip_tunnels;
+/*
+ * Whether there has been, in any namespace, a device whose way out flowtables
+ * follow through a tunnel. Never cleared: devices may be unregistered in the
+ * eyes of a notifier more often than they are registered.
+ */
+static bool ip_tunnels;
 
 bool shim_has_ip_tunnels(void)
 {
-	return atomic_read(&ip_tunnels) > 0;
+	return READ_ONCE(ip_tunnels);
 }
 
 static int device_event(struct notifier_block *nb, unsigned long what,
@@ -123,19 +142,14 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 	struct shim_event event = {
 		.kind = SHIM_EVENT_DEVICE,
 		.net = dev_net(dev),
-		.ifindex = READ_ONCE(dev->ifindex),
 	};
 
-	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6) {
-		if (what == NETDEV_REGISTER)
-			atomic_inc(&ip_tunnels);
-		if (what == NETDEV_UNREGISTER)
-			atomic_dec(&ip_tunnels);
-	}
+	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6)
+		WRITE_ONCE(ip_tunnels, true);
 
 	switch (what) {
 	case NETDEV_CHANGEMTU:
-		event.kind = SHIM_EVENT_MTU;
+		event.kind = SHIM_EVENT_ROUTES;
 		break;
 	case NETDEV_UP:
 	case NETDEV_DOWN:
@@ -164,8 +178,7 @@ static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
 		return NOTIFY_DONE;
 
 	event.net = dev_net(info->info.dev);
-	event.ifindex = READ_ONCE(info->info.dev->ifindex);
-	ether_addr_copy(event.mac, info->addr);
+	memcpy(event.mac, info->addr, ETH_ALEN);
 	to->fn(to->data, &event);
 	return NOTIFY_DONE;
 }
@@ -294,8 +307,7 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 #endif
 	/* Each notifier was told of the devices that are there, but not one after the other. */
 	rtnl_lock();
-	WRITE_ONCE(rtnl_owner, NULL);
-	rtnl_nested = 0;
+	rtnl_has_no_owner();
 	rtnl_unlock();
 	return 0;
 
@@ -321,8 +333,6 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_netdevice_notifier(&notifiers->device);
 	unregister_netdevice_notifier(&notifiers->device_first);
 	unregister_netdevice_notifier(&notifiers->device_last);
-	/* Atomic chains are not waited for. */
-	synchronize_rcu();
 }
 
 static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
@@ -396,5 +406,4 @@ int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 void shim_fib_notifier_unregister(struct shim_fib_notifier *fib)
 {
 	unregister_fib_notifier(fib->net, &fib->nb);
-	synchronize_rcu();
 }

@@ -20,9 +20,11 @@ struct hops {
 
 static void add_hop(struct hops *hops, const struct fib_nh_common *nhc, u32 mtu)
 {
-	const struct net_device *dev = nhc->nhc_dev;
+	const struct net_device *dev;
 	struct shim_hop *hop;
 
+	/* A group of next hops may have become smaller since they were counted. */
+	dev = nhc ? nhc->nhc_dev : NULL;
 	if (!dev || nhc->nhc_lwtstate || nhc->nhc_flags & RTNH_F_DEAD ||
 	    hops->count == hops->max)
 		return;
@@ -107,10 +109,14 @@ static int route_hops6(struct net *net, const struct shim_route_query *query,
 		goto out;
 	}
 	add_hop6((struct fib6_nh *)from->fib6_nh, hops);
-	if (READ_ONCE(from->fib6_nsiblings))
-		list_for_each_entry_rcu(sibling, &from->fib6_siblings,
-					fib6_siblings)
-			add_hop6((struct fib6_nh *)sibling->fib6_nh, hops);
+	if (!READ_ONCE(from->fib6_nsiblings))
+		goto out;
+	list_for_each_entry_rcu(sibling, &from->fib6_siblings, fib6_siblings) {
+		/* It has left the ring, which would have no end then. */
+		if (!READ_ONCE(from->fib6_nsiblings))
+			break;
+		add_hop6((struct fib6_nh *)sibling->fib6_nh, hops);
+	}
 out:
 	dst_release(dst);
 	return err;
@@ -141,14 +147,18 @@ static struct neighbour *neighbour(struct net *net, u32 ifindex, u8 family,
 				   const u8 *addr)
 {
 	struct net_device *dev = dev_get_by_index_rcu(net, ifindex);
+	struct in6_addr key; /* with the alignment that tables expect */
 
 	if (!dev)
 		return NULL;
 #if IS_ENABLED(CONFIG_IPV6)
-	if (family == AF_INET6)
-		return neigh_lookup(&nd_tbl, addr, dev);
+	if (family == AF_INET6) {
+		memcpy(&key, addr, sizeof(key));
+		return neigh_lookup(&nd_tbl, &key, dev);
+	}
 #endif
-	return neigh_lookup(&arp_tbl, addr, dev);
+	memcpy(&key, addr, sizeof(key.s6_addr32[0]));
+	return neigh_lookup(&arp_tbl, &key, dev);
 }
 
 /* The address that the neighbour table has, if it is valid. */
@@ -165,7 +175,7 @@ bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
 
 	read_lock_bh(&n->lock);
 	valid = n->nud_state & NUD_VALID;
-	ether_addr_copy(mac, n->ha);
+	memcpy(mac, n->ha, ETH_ALEN);
 	read_unlock_bh(&n->lock);
 	neigh_release(n);
 	return valid;
@@ -225,7 +235,7 @@ int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
 	if (!ctx.dev)
 		return -ENODEV;
 
-	ether_addr_copy(ctx.daddr, mac);
+	memcpy(ctx.daddr, mac, ETH_ALEN);
 	if (dev_fill_forward_path(&ctx, &stack) < 0)
 		return -ENETUNREACH;
 
@@ -243,13 +253,13 @@ int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
 		memset(step, 0, sizeof(*step));
 		step->type = path->type;
 		step->ifindex = READ_ONCE(path->dev->ifindex);
-		ether_addr_copy(step->source, path->dev->dev_addr);
+		memcpy(step->source, path->dev->dev_addr, ETH_ALEN);
 		switch (path->type) {
 		case DEV_PATH_VLAN:
 		case DEV_PATH_PPPOE:
 			step->id = path->encap.id;
 			step->proto = ntohs(path->encap.proto);
-			ether_addr_copy(step->dest, path->encap.h_dest);
+			memcpy(step->dest, path->encap.h_dest, ETH_ALEN);
 			break;
 		case DEV_PATH_BRIDGE:
 			step->bridge_tag = bridge_tag(path);

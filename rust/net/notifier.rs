@@ -37,11 +37,9 @@ pub(crate) enum What {
     Fdb(MacAddress),
     /// A device: up, down, carrier, address, master, gone.
     Device,
-    /// How long the packets of a device may be.
-    Mtu,
     /// The routes to addresses that begin with `len` bits of `addr`. Told before the change.
     Route { addr: IpAddr, len: u8 },
-    /// Any route: rules, next hops, own addresses. Told before the change.
+    /// Any route: rules, next hops, own addresses, how long packets may be. Told before the change.
     Routes,
 }
 
@@ -62,10 +60,10 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn driver_leaves(&self, dev: &NetDevice);
 }
 
-/// Whether there is a device of an IP tunnel in any namespace, of which [`Notifiers`] have to be
-/// registered to know.
+/// Whether there is or was a device of an IP tunnel in any namespace, of which [`Notifiers`] have to
+/// be registered to know.
 pub(crate) fn has_ip_tunnels() -> bool {
-    // SAFETY: Reads a counter.
+    // SAFETY: Reads a flag.
     unsafe { bindings::shim_has_ip_tunnels() }
 }
 
@@ -109,7 +107,6 @@ unsafe extern "C" fn on_event<L: Listener>(data: *mut c_void, event: *const bind
         },
         (bindings::shim_event_kind_SHIM_EVENT_FDB, _) => What::Fdb(event.mac),
         (bindings::shim_event_kind_SHIM_EVENT_DEVICE, _) => What::Device,
-        (bindings::shim_event_kind_SHIM_EVENT_MTU, _) => What::Mtu,
         (bindings::shim_event_kind_SHIM_EVENT_ROUTE, Some(addr)) => What::Route {
             addr,
             len: event.prefix_len,

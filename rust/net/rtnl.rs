@@ -34,12 +34,17 @@ impl Rtnl {
     /// Takes RTNL if nobody has it, or if this task has it because it was called from nftables'
     /// notifier of devices. Does not sleep; any lock may be held.
     pub(crate) fn try_lock() -> Option<Self> {
+        let mut taken = false;
+
         // SAFETY: Can be called in process context.
-        if unsafe { bindings::shim_rtnl_is_mine() } {
-            return Some(Self::new(false));
-        }
-        // SAFETY: As above.
-        unsafe { bindings::shim_rtnl_trylock() }.then_some(Self::new(true))
+        unsafe { bindings::shim_rtnl_trylock(&mut taken) }.then(|| Self::new(taken))
+    }
+
+    /// Whether this task has RTNL because it was called from nftables' notifier of devices; for
+    /// messages, for a change that was refused may have left that behind.
+    pub(crate) fn is_held_by_notifier() -> bool {
+        // SAFETY: Can be called anywhere.
+        unsafe { bindings::shim_rtnl_is_mine() }
     }
 }
 

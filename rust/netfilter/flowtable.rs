@@ -91,17 +91,14 @@ impl Flowtable {
         unsafe { addr_of!((*self.0.get()).priority).read_volatile() }
     }
 
-    /// Tears an entry down if it is still there; says whether it was. Does not sleep. C:
-    /// `flow_offload_teardown()`.
-    pub(crate) fn teardown(&self, name: &FlowName) -> bool {
+    /// Tears an entry down if it is found. While the hash table grows, one that was torn down
+    /// before may hide it. Does not sleep. C: `flow_offload_teardown()`.
+    pub(crate) fn teardown(&self, name: &FlowName) {
         self.with_entry(name.tuple, |flow, _| {
-            let found = flow.name().entry == name.entry;
-            if found {
+            if flow.name().entry == name.entry {
                 flow.teardown();
             }
-            found
-        })
-        .unwrap_or(false)
+        });
     }
 
     /// Calls `f` for the live entry that has this tuple, and with the direction that it is of. `f`

@@ -17,7 +17,8 @@ use crate::{
         translate::Dialect,
         truth::Context, //
     },
-    ratelimit::pr_warn_ratelimited, //
+    ratelimit::pr_warn_ratelimited,
+    work::{Work, Worker}, //
 };
 use kernel::{
     new_mutex,
@@ -27,6 +28,7 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    time::msecs_to_jiffies, //
 };
 
 /// A device that takes rules, and what has been learned about it.
@@ -121,11 +123,11 @@ impl Device {
         let _ = self.dialect.cmpxchg(Self::UNKNOWN, dialect, Relaxed);
     }
 
-    /// Removes a rule. One that the driver does not know is gone; one that it fails to remove is
-    /// tried again at every opportunity.
-    pub(super) fn remove(&self, name: RuleName) {
+    /// Removes a rule. One that the driver does not know is gone; one that it fails to remove is an
+    /// orphan. Returns whether there is one more of these to be removed later.
+    fn remove(&self, name: RuleName) -> bool {
         let Err(error) = self.try_remove(name) else {
-            return;
+            return false;
         };
 
         let kept = self.orphans.lock().push(name, GFP_KERNEL).is_ok();
@@ -139,6 +141,7 @@ impl Device {
                 "and there is no memory to try again"
             }
         );
+        kept
     }
 
     /// Fails if the rule is still there.
@@ -165,13 +168,24 @@ impl Device {
             .is_err_and(|error| error.errno == ENOENT)
     }
 
-    /// Tries again to remove what could not be removed. Returns whether the name `wanted` is free:
-    /// a rule that is installed under the name of an orphan would go with it.
-    pub(super) fn remove_orphans(&self, wanted: Option<RuleName>) -> bool {
+    /// Tries again to remove those orphans. Returns whether any is left.
+    fn remove_orphans_where(&self, mut which: impl FnMut(RuleName) -> bool) -> bool {
         let mut orphans = self.orphans.lock();
 
-        orphans.retain(|&mut name| !self.has_lost(name) && self.try_remove(name).is_err());
-        wanted.is_none_or(|wanted| !orphans.contains(&wanted))
+        orphans.retain(|&mut name| {
+            !which(name) || (!self.has_lost(name) && self.try_remove(name).is_err())
+        });
+        !orphans.is_empty()
+    }
+
+    /// Tries again to remove what could not be removed. Returns whether anything is left.
+    pub(super) fn remove_orphans(&self) -> bool {
+        self.remove_orphans_where(|_| true)
+    }
+
+    /// Whether no orphan has this name: a rule that is installed under it would go with the orphan.
+    pub(super) fn is_free(&self, wanted: RuleName) -> bool {
+        !self.remove_orphans_where(|name| name == wanted) || !self.orphans.lock().contains(&wanted)
     }
 
     /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
@@ -268,9 +282,46 @@ impl Registry {
         }
     }
 
+    /// Tries again to remove what drivers could not remove. Returns whether anything is left. Sleeps.
+    fn remove_orphans(&self) -> bool {
+        // A device that is to be bound or unbound waits: an orphan must not meet its rules.
+        let bound = self.bound.lock();
+
+        bound
+            .iter()
+            .fold(false, |left, (device, _)| device.remove_orphans() | left)
+    }
+
     /// As [`Self::unbind_unused`] for a device that is being unregistered, with RTNL held.
     pub(super) fn device_gone(&self, dev: &NetDevice) {
         Self::unbind_where(&mut self.bound.lock(), |device| device.is(dev));
+    }
+}
+
+/// Rules that drivers failed to remove, tried again until they are gone.
+pub(crate) struct Orphans(Arc<Registry>);
+
+impl Orphans {
+    const AGAIN_MS: u32 = 1000;
+
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self(registry)
+    }
+
+    pub(super) fn remove_later(worker: &Worker<Self>) {
+        worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
+    }
+}
+
+impl Work for Orphans {
+    fn run(&self, worker: &Worker<Self>) {
+        if self.0.remove_orphans() {
+            Self::remove_later(worker);
+        }
+    }
+
+    fn run_later(&self, worker: &Worker<Self>) {
+        self.run(worker);
     }
 }
 
@@ -320,13 +371,20 @@ impl Devices {
         self.list.retain(|(device, hooks)| {
             if device.is(dev) {
                 *hooks -= 1;
-                device.remove_orphans(None);
+                device.remove_orphans();
             }
             *hooks > 0
         });
 
         if self.list.len() < before && self.context.registry().unbind(dev) {
             self.context.unbind_unused_later();
+        }
+    }
+
+    /// Removes a rule from a device, later if the driver fails to.
+    pub(super) fn remove(&self, device: &Device, name: RuleName) {
+        if device.remove(name) {
+            self.context.remove_orphans_later();
         }
     }
 

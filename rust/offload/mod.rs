@@ -19,10 +19,10 @@
 //! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are bound with those up to the
 //! registry held, then `block_setup_lock` and the block's own lock (shims_block.c), and get requests
 //! with `flow_block_lock`, the record's state and the block's lock held, to which
-//! [`devices::Device`]'s orphans come when a failed removal is tried again; no other lock of ours but
-//! the block's is taken under the orphans. All but `xa_lock` may sleep. On the packet path runs only
-//! `Table::led_nowhere`, which takes none and allocates nothing; notifiers only put events into a queue
-//! without locks.
+//! [`devices::Device`]'s orphans come when a failed removal is tried again, for which a worker holds
+//! the registry alone; no other lock of ours but the block's is taken under the orphans. All but
+//! `xa_lock` may sleep. On the packet path runs only `Table::led_nowhere`, which takes none and allocates
+//! nothing; notifiers only put events into a queue without locks.
 //!
 //! A driver that leaves ([`Binder::Indirect`](crate::net::flow_block::Binder::Indirect)) comes with
 //! none of them held. First its block takes no new rules, under the block's lock; then the rules are

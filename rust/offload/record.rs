@@ -120,6 +120,18 @@ impl State {
         }
     }
 
+    /// What C is told of a flow that lacks a rule: nothing is wrong as long as it has the other one.
+    pub(super) fn outcome(&self) -> Result {
+        if !self.is_empty() {
+            return Ok(());
+        }
+        // There was no memory to keep a refusal.
+        Err(self
+            .refusal
+            .as_ref()
+            .map_or(ENOMEM, |refusal| refusal.errno()))
+    }
+
     /// Whether neither direction has a rule.
     pub(super) fn is_empty(&self) -> bool {
         self.original.is_none() && self.reply.is_none()

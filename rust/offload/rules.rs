@@ -110,7 +110,7 @@ impl<'a> Rules<'a> {
     pub(super) fn install(&mut self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
         let device = self.device(flow, dir)?;
         let name = self.record.rule_name(dir, self.table.priority());
-        if !device.remove_orphans(Some(name)) {
+        if !device.is_free(name) {
             return Err(Cause::Orphan);
         }
 
@@ -150,7 +150,7 @@ impl<'a> Rules<'a> {
 
         match device.driver().replace(name, &rule) {
             Ok(()) => {
-                device.remove(name);
+                self.devices.remove(device, name);
                 device.learn(dialect);
                 Ok(true)
             }
@@ -236,7 +236,8 @@ impl<'a> Rules<'a> {
             }
 
             if let Some(device) = self.installed(dir) {
-                device.remove(self.record.rule_name(dir, self.table.priority()));
+                self.devices
+                    .remove(device, self.record.rule_name(dir, self.table.priority()));
             }
             *self.state.rule(dir) = None;
         }

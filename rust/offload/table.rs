@@ -8,7 +8,12 @@
 
 use crate::{
     module_parameters,
-    net::{device::NetDevice, flow_block::FlowStats, namespace::Net},
+    net::{
+        device::NetDevice,
+        flow_block::FlowStats,
+        namespace::Net,
+        rtnl::Rtnl, //
+    },
     netfilter::{
         flow::{Direction, Flow, FlowOffload},
         flowtable::{Flowtable, Offload}, //
@@ -149,7 +154,7 @@ impl Table {
     pub(super) fn driver_leaves(&self, table: &Flowtable, devices: &Devices, dev: &NetDevice) {
         if let Some(device) = devices.find(dev) {
             self.withdraw_all_of(table, devices, dev);
-            device.remove_orphans(None);
+            device.remove_orphans();
         }
     }
 
@@ -239,13 +244,8 @@ impl Table {
             .state
             .backoff
             .refused(now, ms(1000), self.changes(devices));
-        rules.state.refusal = Some(KBox::new(refusal, GFP_KERNEL)?);
-
-        if rules.state.is_empty() {
-            Err(refusal.errno())
-        } else {
-            Ok(())
-        }
+        rules.state.refusal = KBox::new(refusal, GFP_KERNEL).ok();
+        rules.state.outcome()
     }
 
     fn install_directions(
@@ -309,6 +309,8 @@ impl Table {
         let mut rules = Rules::new(table, devices, &record);
 
         if rules.state.evicted {
+            // It was hidden when it was evicted.
+            flow.teardown();
             return Err(ENOENT);
         }
         if !rules.state.is_empty() {
@@ -326,10 +328,7 @@ impl Table {
                 .backoff
                 .is_over(jiffies64(), self.changes(devices))
         {
-            return match &rules.state.refusal {
-                Some(refusal) if rules.state.is_empty() => Err(refusal.errno()),
-                _ => Ok(()),
-            };
+            return rules.state.outcome();
         }
         self.install(table, devices, &record, &mut rules, flow)
     }
@@ -427,6 +426,8 @@ impl Offload for Table {
                 dev.name(),
                 if tolerated {
                     "its flows stay in software"
+                } else if Rtnl::is_held_by_notifier() {
+                    "what would put it into a flowtable is refused"
                 } else {
                     "the flowtable is refused"
                 },
@@ -522,7 +523,9 @@ impl Offload for Table {
 
             // Events should have said so, but not all is told.
             let ways = rules.state.ways.as_deref().copied();
-            if let Some(ways) = ways {
+            if rules.state.evicted {
+                flow.teardown();
+            } else if let Some(ways) = ways {
                 if !ways.is_live(net, dir) {
                     self.changed.store(jiffies64(), Relaxed);
                     self.evict_locked(&record, &mut rules);

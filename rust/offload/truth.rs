@@ -14,7 +14,7 @@ use crate::{
     },
     netfilter::flowtable::Tables,
     offload::{
-        devices::Registry,
+        devices::{Orphans, Registry},
         table::Table, //
     },
     ratelimit::pr_warn_ratelimited,
@@ -32,12 +32,14 @@ use kernel::{
 pub(crate) struct Context {
     registry: Arc<Registry>,
     worker: Arc<Worker<Truth>>,
+    orphans: Arc<Worker<Orphans>>,
 }
 
 impl Context {
     /// Sleeps; fails with `ENOMEM`.
     pub(crate) fn new(tables: Arc<Tables<Table>>) -> Result<Arc<Self>> {
         let registry = Arc::pin_init(Registry::new(), GFP_KERNEL)?;
+        let orphans = Worker::new(c"nft_offload", Orphans::new(registry.clone()))?;
         let truth = Truth {
             registry: registry.clone(),
             tables,
@@ -49,6 +51,7 @@ impl Context {
             Self {
                 registry,
                 worker: Worker::new(c"nft_offload", truth)?,
+                orphans,
             },
             GFP_KERNEL,
         )?)
@@ -56,6 +59,11 @@ impl Context {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Has rules that a driver has failed to remove removed until they are gone. Does not sleep.
+    pub(super) fn remove_orphans_later(&self) {
+        Orphans::remove_later(&self.orphans);
     }
 
     /// Has [`Registry::unbind_unused`] called by the worker.
@@ -117,7 +125,7 @@ impl What {
             notifier::What::Fdb(mac) => Self::Fdb(mac),
             notifier::What::Device => Self::Devices,
             notifier::What::Route { addr, len } => Self::Route { addr, len },
-            notifier::What::Mtu | notifier::What::Routes => Self::Routes,
+            notifier::What::Routes => Self::Routes,
         }
     }
 
@@ -149,7 +157,8 @@ impl Truth {
     }
 
     /// Looks into all events of a queue, of equal ones once. `each` is called for each of them.
-    fn look_into(&self, queue: &Queue<Event>, mut each: impl FnMut(Event, What)) {
+    /// Returns whether some were lost, for which everything was looked at.
+    fn look_into(&self, queue: &Queue<Event>, mut each: impl FnMut(Event, What)) -> bool {
         let (events, lost) = queue.take();
         let mut todo = RBTree::new();
 
@@ -168,17 +177,23 @@ impl Truth {
             self.recheck(None, What::Devices);
             self.recheck(None, What::Routes);
         }
+        lost
     }
 }
 
 impl Work for Truth {
     fn run(&self, worker: &Worker<Self>) {
-        self.look_into(&self.told, |event, what| {
+        let again = || worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
+        let lost = self.look_into(&self.told, |event, what| {
             if what.is_early() {
                 self.again.put(event);
-                worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
+                again();
             }
         });
+        if lost {
+            self.again.lose();
+            again();
+        }
         self.registry.unbind_unused();
     }
 

@@ -174,6 +174,23 @@ class Stress:
         self.router(f"ip route replace 10.9.9.9 via 10.0.{way}.2",
                     f"ip -6 route replace fd00:9::9 via fd00:{way}::2")
 
+    def do_legs_come_and_go(self):
+        """Of a route with two of them, and of a group of next hops."""
+        self.router("ip -6 route replace fd00:9::9 nexthop via fd00:2::2 nexthop via fd00:3::2",
+                    "ip nexthop replace id 2 via 10.0.2.2 dev nic1",
+                    "ip nexthop replace id 3 via 10.0.3.2 dev nic2",
+                    "ip nexthop replace id 23 group 2/3",
+                    "ip route replace 10.9.9.9 nhid 23")
+        for _ in range(4):
+            leg = self.random.choice((2, 3))
+            self.router(f"ip -6 route del fd00:9::9 via fd00:{leg}::2",
+                        f"ip nexthop replace id 23 group {5 - leg}",
+                        f"ip -6 route append fd00:9::9 via fd00:{leg}::2",
+                        "ip nexthop replace id 23 group 2/3")
+        self.router("ip route replace 10.9.9.9 via 10.0.2.2",
+                    "ip -6 route replace fd00:9::9 via fd00:2::2",
+                    "ip nexthop flush")
+
     def do_rule_comes_and_goes(self):
         self.router("ip route replace 10.9.9.9 via 10.0.3.2 table 100",
                     "ip rule add to 10.9.9.9 lookup 100 priority 100")
