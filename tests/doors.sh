@@ -6,6 +6,7 @@
 #
 # What contributors call beside the tests.
 source "$TOP/tests/lib.sh"
+SLOWNESS=5 # beside other machines
 
 run_make() { make --no-print-directory -C "$TOP" "$@"; }
 
