@@ -16,6 +16,9 @@ class Namespace:
         self.fd = os.open(f"/run/netns/{name}" if name else "/proc/1/ns/net", os.O_RDONLY)
         self.homes = []
 
+    def __del__(self):
+        os.close(self.fd)
+
     def __enter__(self):
         self.homes.append(os.open("/proc/self/ns/net", os.O_RDONLY))
         os.setns(self.fd, os.CLONE_NEWNET)

@@ -7,17 +7,19 @@
 # Connections end, or conntrack forgets them, or the NIC forgets its rules.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# conntrack_each ARGUMENT…: the words of a command, for event.
+conntrack_each() {
+	echo "for f in ipv4 ipv6; do ip netns exec '$router' conntrack $* -f \$f >/dev/null 2>&1; done"
+}
+
 events() {
 	promise="stall gone back" gone_limit=$((2000 * SLOWNESS))
 	event "conntrack -F" --grace "$gone_limit" -- "ip netns exec '$router' conntrack -F 2>/dev/null"
 	event "conntrack -D of each connection" --grace "$gone_limit" -- \
-		"for p in tcp udp; do for f in ipv4 ipv6; do
-			ip netns exec '$router' conntrack -D -p \$p -f \$f >/dev/null 2>&1; done; done"
+		"$(conntrack_each -D -p tcp)" "$(conntrack_each -D -p udp)"
 	event "conntrack -D of a mark" --grace "$gone_limit" -- \
-		"for f in ipv4 ipv6; do ip netns exec '$router' conntrack -U -f \$f -m 5 >/dev/null 2>&1
-		ip netns exec '$router' conntrack -D -f \$f -m 5 >/dev/null 2>&1; done"
-	event "conntrack -D of a zone" --grace "$gone_limit" -- \
-		"for f in ipv4 ipv6; do ip netns exec '$router' conntrack -D -f \$f -w 0 >/dev/null 2>&1; done"
+		"$(conntrack_each -U -m 5)" "$(conntrack_each -D -m 5)"
+	event "conntrack -D of a zone" --grace "$gone_limit" -- "$(conntrack_each -D -w 0)"
 	promise="stall back"
 	event "the NIC resets" --lossy -- "echo 1 >$NIC/reset"
 	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"

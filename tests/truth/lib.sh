@@ -11,7 +11,11 @@
 # (probe.py).
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-probe=$(dirname "${BASH_SOURCE[0]}")/probe.py
+# One for all events: to start it takes an emulated machine two seconds.
+start_probe() {
+	coproc PROBE { exec "$(dirname "${BASH_SOURCE[0]}")/probe.py"; }
+	at_exit kill "$PROBE_PID"
+}
 # What the promise says, for a machine at native speed.
 GRACE=$((50 * SLOWNESS)) STALL=$((200 * SLOWNESS))
 # Milliseconds between a connection's messages: no more than the machine has time for.
@@ -63,13 +67,10 @@ event() {
 	[[ $text == $only ]] || return 0
 	flowtable_ruleset devices="$devices" | load_ruleset
 	port=$((port + 10))
-	if json=$("$probe" --client "$client" --server "$server" --to 10.9.9.9 fd00:9::9 --port $port \
+	printf '%s\0' --client "$client" --server "$server" --to 10.9.9.9 fd00:9::9 --port $port \
 		--wires "$client:wire0,$server:wire1,$server:wire2" --pace $PACE \
-		--grace "$GRACE" --watch $((300 * SLOWNESS)) --limit "$limit" "${options[@]}" "$@" 2>&1); then
-		:
-	else
-		json="{\"error\": $(jq -Rs . <<<"$json")}"
-	fi
+		--grace "$GRACE" --watch $((300 * SLOWNESS)) --limit "$limit" "${options[@]}" "$@" '' >&"${PROBE[1]}"
+	read -r json <&"${PROBE[0]}" || json='{"error": "probe.py has died"}'
 	results+=("{\"event\": \"$text\", \"module\": \"$module\", ${json#\{}")
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
@@ -107,6 +108,7 @@ way_back() {
 
 both() {
 	module=nft_offload limit=$((10000 * SLOWNESS))
+	start_probe
 	load_module
 	world
 	events
@@ -122,6 +124,7 @@ both() {
 	# The module must be gone before the other one is there.
 	start_over
 	module=c limit=$((2000 * SLOWNESS))
+	start_probe
 	load_c_module
 	world
 	events

@@ -59,8 +59,7 @@ events() {
 	event "port is unplugged" --old wire=wire1 -- "$(back_by_wire2)" "echo nic1 >$NIC/vanish"
 	nic appear nic1
 	ip link set nic1 netns "$router"
-	on "$server" ip link show wire1 >/dev/null 2>&1 || ip link set wire1 netns "$server"
-	restore 2>/dev/null || restore
+	ip link set wire1 netns "$server"
 
 	# From here on nic1 and nic2 are ports of a bridge, and the server has one address that
 	# is found behind one cable or the other.

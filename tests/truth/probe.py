@@ -8,10 +8,15 @@ how long a connection stands still, when its rules are gone and when they are ba
 
 Prints one JSON object. Times are in milliseconds after the event's command has returned; null
 means never, as far as was watched.
+
+Without arguments it takes them from standard input, event after event: each argument ends with a
+NUL, and each event with an empty one.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import select
 import socket
 import struct
@@ -30,7 +35,7 @@ PACKET_OUTGOING = 4
 ETH_P_ALL = 3
 
 
-def parse():
+def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--client", required=True, help="namespace")
     parser.add_argument("--server", required=True, help="namespace")
@@ -50,7 +55,7 @@ def parse():
                         help="it is the NIC that loses rules; the same ones come back")
     parser.add_argument("--no-return", action="store_true", help="rules do not come back")
     parser.add_argument("event", nargs="+", help="shell commands, one after the other")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 class Flow(Connection):
@@ -175,6 +180,13 @@ class Probe:
         self.next = time.monotonic()
         self.turn = 0
 
+    def close(self):
+        for flow in self.flows:
+            flow.peer.close()
+            flow.sock.close()
+        for wire in self.wires:
+            wire.sock.close()
+
     def step(self):
         """Sends what is due and waits for something to come."""
         now = time.monotonic()
@@ -212,7 +224,7 @@ class Probe:
     def run(self):
         args = self.args
         if not self.steps(self.is_offloaded, args.limit * 2):
-            sys.exit(f"only {len(cookies())} of {self.expected} rules are in the NIC")
+            return {"error": f"only {len(cookies())} of {self.expected} rules are in the NIC"}
         # The connections run in hardware for a while, so that what comes is not their start.
         marks = [flow.received + 20 for flow in self.flows]
         self.steps(lambda: all(f.received >= m for f, m in zip(self.flows, marks)), args.limit)
@@ -227,7 +239,7 @@ class Probe:
         while event.poll() is None:
             self.step()
         if event.returncode:
-            sys.exit("the event has failed")
+            return {"error": "the event has failed"}
         happened, wall = time.monotonic(), time.time()
         self.looked = 0.0
         for flow in self.flows:
@@ -276,5 +288,19 @@ class Probe:
         }
 
 
+def events(fd):
+    arguments, rest = [], b""
+    while data := os.read(fd, 65536):
+        *words, rest = (rest + data).split(b"\0")
+        for word in words:
+            if word:
+                arguments.append(word.decode())
+            else:
+                yield arguments
+                arguments = []
+
+
 if __name__ == "__main__":
-    print(json.dumps(Probe(parse()).run()))
+    for arguments in [sys.argv[1:]] if sys.argv[1:] else events(sys.stdin.fileno()):
+        with contextlib.closing(Probe(parse(arguments))) as probe:
+            print(json.dumps(probe.run()), flush=True)
