@@ -13,8 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 load_module
 topology
 
-logged() { dmesg | grep 'nft_offload:' | grep -q "$@"; }
-fresh_log() { dmesg -C; }
+logged() { told | grep -q "$@"; }
 bound_are() {
 	local are
 	are="$(nic_counter nic0.bound_ft) $(nic_counter nic1.bound_ft) $(nic_counter nic1.bound_indr)"
@@ -83,7 +82,7 @@ add_upper
 ruleset | load_ruleset
 check "it is there again, and used" flow_send_until tcp $LIMIT rules_are 4
 
-fresh_log
+mark_log
 nic indirect 0
 check "the driver leaves under traffic: no rule is left" rules_are 0
 check "and it is not bound" bound_are "1 0 0"
@@ -118,7 +117,7 @@ check "and the connection gets back" flow_send_until tcp $LIMIT rules_are 4
 
 on "$router" ip link add plain type dummy
 for time in first second; do
-	fresh_log
+	mark_log
 	check "a device that nobody takes fails the ruleset, the $time time" \
 		fails eval 'flowtable_ruleset devices=plain | load_ruleset'
 	check "the log says so" logged 'plain: cannot offload, so the flowtable is refused: -EOPNOTSUPP'
@@ -146,7 +145,7 @@ done
 
 # A driver that does not give its callback back calls the module when it leaves.
 ruleset | load_ruleset
-fresh_log
+mark_log
 nic faults "unbind 95 100% nic1"
 flush
 check "a driver that refuses to be unbound is told of" \
@@ -159,7 +158,7 @@ nic indirect 0
 check "until it leaves" unload_module nft_offload
 nic indirect 1
 load_module incapable=1
-fresh_log
+mark_log
 nic indirect 0
 ruleset | load_ruleset
 check "with incapable=1 the ruleset works without the driver" \

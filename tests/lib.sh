@@ -107,14 +107,14 @@ busywait() {
 	shift
 	until "$@" >"$last" 2>&1; do
 		if [ $((${EPOCHREALTIME/./} - start)) -gt "$limit" ]; then
-			cat "$last"
+			echo "$(<"$last")"
 			echo "not within $((limit / 1000)) ms: $*"
 			return 1
 		fi
 		# Between two looks, so that the machine gets on with it.
 		read -rt "${PAUSE:-0.02}" -u "$_never" || true
 	done
-	[ ! -s "$last" ] || cat "$last"
+	[ ! -s "$last" ] || echo "$(<"$last")"
 }
 exec {_never}<> <(:) # nothing ever comes out of it
 
@@ -129,7 +129,7 @@ _insmod() {
 		echo "$file is not built"
 		exit 1
 	}
-	name=$(basename "$file" .ko)
+	name=${file##*/} name=${name%.ko}
 	deps=$(modinfo -F depends "$file")
 	# shellcheck disable=SC2086
 	[ -z "$deps" ] || modprobe -a ${deps//,/ }
@@ -182,6 +182,25 @@ memory_is_short() {
 # How many have failed since then.
 memory_failures() { echo $((1000000000 - $(</sys/kernel/debug/failslab/times))); }
 
+# --- the kernel log, which is not cleared: a splat would be lost
+
+# mark_log: `told` sees what comes from now on.
+mark_log() {
+	_mark="mark $((_marks += 1)) of $$"
+	echo "$_mark" >/dev/kmsg
+}
+_mark=. _marks=0
+
+# told [WORDS]: what the module has said since the mark, or the lines with these words of it.
+told() { dmesg | sed -n "/$_mark/,\$ { /nft_offload: .*${1:-}/p; }"; }
+
+# last_told [WORDS]: the last line of it.
+last_told() {
+	local lines
+	lines=$(told "$@")
+	echo "${lines##*$'\n'}"
+}
+
 # --- namespaces; the name "" is the initial one
 
 _namespaces=()
@@ -206,14 +225,14 @@ mac_of() {
 
 # add_ns VARIABLE…: makes namespaces; each variable gets the name of its own.
 add_ns() {
-	local variable name
+	local variable commands=
 	for variable; do
-		name=$variable-$$-${#_namespaces[@]}
-		ip netns add "$name"
-		_namespaces+=("$name")
-		printf -v "$variable" %s "$name"
-		on "$name" ip link set lo up
+		printf -v "$variable" %s "$variable-$$-${#_namespaces[@]}"
+		_namespaces+=("${!variable}")
+		commands+="netns add ${!variable}"$'\n'
 	done
+	ip -batch - <<<"$commands"
+	for variable; do on "${!variable}" ip link set lo up; done
 }
 
 # topology [--init] [NIC-PARAMETER=VALUE…]: loads the NIC if it is not there, and makes
@@ -232,14 +251,17 @@ topology() {
 	fi
 	[ -d $NIC ] || load_nic "$@"
 	client='' server='' router=''
-	add_ns client server
 	if [ -z "$init" ]; then
-		add_ns router
-		ip link set nic0 netns "$router"
-		ip link set nic1 netns "$router"
+		add_ns client server router
+	else
+		add_ns client server
 	fi
-	ip link set wire0 netns "$client"
-	ip link set wire1 netns "$server"
+	ip -batch - <<-END
+		link set wire0 netns $client
+		link set wire1 netns $server
+		${router:+link set nic0 netns $router}
+		${router:+link set nic1 netns $router}
+	END
 	# Idle flows leave after 30 s, in which a slow machine does not get far.
 	on "$router" sysctl -qew net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
@@ -283,7 +305,7 @@ nic_counter() {
 	return 1
 }
 
-nic_rules() { cat $NIC/rules; }
+nic_rules() { echo "$(<$NIC/rules)"; }
 rules_are() {
 	local rules
 	mapfile -t rules <$NIC/rules
@@ -322,28 +344,24 @@ in_hardware() { moves_in_hardware "$2" flow_send "$1" "$2"; }
 #                   [masquerade=1]: prints what a user would write.
 flowtable_ruleset() {
 	local family=inet flags=offload counter=counter devices="nic0, nic1" masquerade='' "$@"
-	cat <<-END
-		table $family fw {
-			flowtable ft {
-				hook ingress priority 0
-				devices = { $devices }
-				${flags:+flags $flags}
-				$counter
-			}
-			chain forward {
-				type filter hook forward priority 0; policy accept;
-				ct state established meta l4proto { tcp, udp } flow add @ft
-			}
+	echo "table $family fw {
+		flowtable ft {
+			hook ingress priority 0
+			devices = { $devices }
+			${flags:+flags $flags}
+			$counter
 		}
-	END
-	[ -z "$masquerade" ] || cat <<-END
-		table $family nat {
-			chain postrouting {
-				type nat hook postrouting priority 100; policy accept;
-				oifname "nic1" masquerade
-			}
+		chain forward {
+			type filter hook forward priority 0; policy accept;
+			ct state established meta l4proto { tcp, udp } flow add @ft
 		}
-	END
+	}"
+	[ -z "$masquerade" ] || echo "table $family nat {
+		chain postrouting {
+			type nat hook postrouting priority 100; policy accept;
+			oifname \"nic1\" masquerade
+		}
+	}"
 }
 
 # load_ruleset: the ruleset on standard input, into the router.
@@ -420,7 +438,7 @@ start_over() {
 }
 
 _clean() {
-	local command ns module
+	local command process ns module
 	for command in "${_at_exit[@]}"; do eval "$command"; done
 	if [ -n "$_flows_pid" ]; then
 		exec {_flows_ask}>&- {_flows_answer}<&-
@@ -428,13 +446,15 @@ _clean() {
 		wait "$_flows_pid" 2>/dev/null || true
 		_flows_pid='' _flow=()
 	fi
-	for ns in "${_namespaces[@]}"; do
-		ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
+	[ ${#_namespaces[@]} = 0 ] || for process in /proc/[0-9]*; do
+		for ns in "${_namespaces[@]}"; do
+			[ ! "$process/ns/net" -ef "/run/netns/$ns" ] || kill -KILL "${process#/proc/}" 2>/dev/null
+		done
 	done
 	[ ${#_loaded[@]} = 0 ] || [ -n "${router-unset}" ] || nft flush ruleset
 	for ns in "${_namespaces[@]}"; do
-		[ ! -e "/run/netns/$ns" ] || ip netns delete "$ns"
-	done
+		[ ! -e "/run/netns/$ns" ] || echo "netns delete $ns"
+	done | ip -batch -
 	# A namespace goes in the background, and holds the modules until it is gone.
 	for module in "${_loaded[@]}"; do
 		unload_module "$module" || not_ok "$module can be unloaded"

@@ -9,7 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 load_module
 topology
 
-last_log() { dmesg | grep 'nft_offload:' | tail -n "${1:-1}"; }
 failures=0
 failed() { [ $(($(nic_counter destroy_failed) - failures)) -ge "$1" ]; }
 # rules_of PORT N: the NIC holds N rules of the connection to PORT.
@@ -25,7 +24,7 @@ make_orphans() {
 	on "$router" conntrack -D -p tcp --dport "$2" >/dev/null 2>&1
 	check "$1: the driver fails to remove its rules" busywait $LIMIT failed 2
 	check "$1: the log says so" \
-		grep -qE 'nic[01]: the driver did not remove a rule: -(EIO|5|EINVAL|22)\b.*goes on forwarding.*tried again' <(last_log)
+		grep -qE 'nic[01]: the driver did not remove a rule: -(EIO|5|EINVAL|22)\b.*goes on forwarding.*tried again' <(last_told)
 	check "$1: the rules are still in the NIC" rules_of "$2" 2
 }
 
@@ -57,7 +56,7 @@ on "$router" nft flush ruleset
 check "a driver that fails to the end: nft returns, and the rules stay" rules_are 2
 for nic in nic0 nic1; do
 	check "the log says that one of $nic does" \
-		grep -q "$nic: rules that the driver did not remove stay and go on forwarding: 1\\." <(last_log 2)
+		grep -q "$nic: rules that the driver did not remove stay and go on forwarding: 1\\." <(told | tail -n 2)
 	is "$(nic_counter $nic.bound_ft)" 0 "$nic: the driver is unbound"
 done
 nic faults none

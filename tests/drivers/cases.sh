@@ -162,7 +162,7 @@ close() {
 	conntrack -F 2>/dev/null
 }
 
-said() { dmesg | grep 'nft_offload: .* stays in software' | tail -n 1 || true; }
+said() { last_told "stays in software"; }
 
 says_more_than() { [ "$(said)" != "$1" ]; }
 
@@ -174,7 +174,7 @@ software() {
 	before=$(said)
 	flow_open "$text" "$3" "$port"
 	check "$text: is refused" flow_send_until "$text" $LIMIT says_more_than "$before"
-	check "$text: the log says \"$4\"" grep -E "original direction: $4 " <(said)
+	check "$text: the log says \"$4\"" grep -E "original direction: $4( |\$)" <(said)
 	check "$text: the connection goes on" flow_send "$text" 5000
 	check "$text: no half of it is in the driver" bound 0
 	close "$text"
