@@ -10,7 +10,7 @@ use kernel::{
     sync::Arc, //
 };
 use net::notifier::Notifiers;
-use netfilter::flowtable::{self, Tables};
+use netfilter::flowtable::{self, CModule, Tables};
 use offload::{
     table::Table,
     truth::Context, //
@@ -42,7 +42,7 @@ module! {
         },
         report_ms: u32 {
             default: 10000,
-            description: "the least time between two messages on flows that stay in software, in ms (10000)",
+            description: "the least time between two messages on flows that stay in software, in ms (10000), 0: each is told",
         },
         ttl: u8 {
             default: 0,
@@ -71,12 +71,18 @@ impl kernel::Module for NftOffload {
         in_range("incapable", *module_parameters::incapable.value(), 1)?;
         in_range("partial", *module_parameters::partial.value(), 1)?;
         in_range("ttl", *module_parameters::ttl.value(), 2)?;
-        if let Some(how) = flowtable::c_module_is_present(module) {
-            pr_err!(
-                "nf_flow_table_inet is {}, and nftables would go on to use it. Delete the \
-                 flowtables and run \"modprobe -r nf_flow_table_inet\" first\n",
-                how
-            );
+        if let Some(c_module) = flowtable::c_module(module) {
+            let (how, advice) = match c_module {
+                CModule::Loaded => (
+                    "loaded",
+                    "Delete the flowtables and run \"modprobe -r nf_flow_table_inet\" first",
+                ),
+                CModule::BuiltIn => (
+                    "built into this kernel",
+                    "Use a kernel with CONFIG_NF_FLOW_TABLE_INET=m",
+                ),
+            };
+            pr_err!("nf_flow_table_inet is {how}, and nftables would go on to use it. {advice}\n");
             return Err(EEXIST);
         }
 

@@ -110,8 +110,17 @@ check "for counting: both directions are in the NIC" wait_rules 2
 flow_send counted 300000
 on "$router" nft flush ruleset
 check "conntrack has counted what the NIC has forwarded" busywait $LIMIT counted_at_least 300000
-flow_send counted 1000
-check "the connection goes on without the ruleset" true
+check "the connection goes on without the ruleset" flow_send counted 1000
+flow_close counted
+on "$router" conntrack -F 2>/dev/null
+
+flowtable_ruleset counter= | load_ruleset
+flow_open uncounted tcp4
+check "without \"counter\": both directions are in the NIC" wait_rules 2
+check "without \"counter\": packets pass in the NIC" in_hardware uncounted 300000
+on "$router" nft flush ruleset
+check "without \"counter\": no rule is left, and what it has counted is" rules_are 0
+check "known to nobody" [ "$(counted)" -lt 100000 ]
 
 for counter in replace_eexist replace_dup_match destroy_enoent stats_enoent; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"

@@ -5,7 +5,7 @@
 # partial=1: the direction that the driver takes is kept.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-load_module partial=1
+load_module partial=1 report_ms=0
 topology
 flowtable_ruleset | load_ruleset
 
@@ -16,6 +16,8 @@ for port in nic0 nic1; do
 	flow_open half tcp4
 	check "$port refuses: the other direction is in the NIC" wait_rules 1
 	is "$(nic_rules | grep -c "in=$port ")" 0 "$port refuses: it is the other one"
+	check "$port refuses: the log says what is in software" \
+		grep "stays in software in one direction: .* direction: the driver refused" <(last_told)
 	check "$port refuses: the connection goes on" flow_send half 5000
 	check "$port refuses: conntrack shows [HW_OFFLOAD]" hw_offload
 	nic faults none

@@ -13,7 +13,6 @@ flowtable_ruleset | load_ruleset
 
 refused() { [ "$(nic_counter replace_failed)" -ge "${1:-1}" ]; }
 hw_offload() { on "$router" conntrack -L 2>/dev/null | grep HW_OFFLOAD; }
-last_log() { dmesg | grep 'nft_offload:' | tail -n 1; }
 
 nic faults "replace -28 100 nic1"
 flow_open half tcp4
@@ -22,7 +21,7 @@ check "so the original direction is not there either" busywait $LIMIT rules_are 
 check "the connection goes on" flow_send half 5000
 check "it does not claim to be in hardware" fails hw_offload
 check "the log says which flow, direction and error" \
-	grep -q 'tcp 192.168.1.2:.* -> 10.0.2.2:.* reply direction: .*-\(ENOSPC\|28\)' <(last_log)
+	grep -q 'tcp 192.168.1.2:.* -> 10.0.2.2:.* reply direction: .*-\(ENOSPC\|28\)' <(last_told)
 
 # C offers the flow again each second with packets. Not every offer reaches the driver.
 before=$(nic_counter replace_failed)
@@ -48,13 +47,13 @@ on "$router" conntrack -F 2>/dev/null
 nic faults "bind -16 100 nic1"
 check "a driver that refuses to be bound fails the ruleset" fails eval 'flowtable_ruleset | load_ruleset'
 check "the log names device, error and what to do" \
-	grep -q 'nic1: cannot offload.*-\(EBUSY\|16\).*flags offload' <(last_log)
+	grep -q 'nic1: cannot offload.*-\(EBUSY\|16\).*flags offload' <(last_told)
 is "$(nic_counter nic0.bound_ft)" 0 "the other device is not bound any more"
 nic faults none
 
 on "$router" ip link add plain type dummy
 check "so does a device that cannot offload" fails eval 'flowtable_ruleset devices="nic0, plain" | load_ruleset'
-check "the log says that it does not support it" grep -q 'plain: cannot offload.*-\(EOPNOTSUPP\|95\)' <(last_log)
+check "the log says that it does not support it" grep -q 'plain: cannot offload.*-\(EOPNOTSUPP\|95\)' <(last_told)
 is "$(nic_counter nic0.bound_ft)" 0 "and leaves nothing bound"
 check "without offload, the same flowtable works" \
 	eval 'flowtable_ruleset flags= devices="nic0, plain" | load_ruleset'
@@ -73,15 +72,15 @@ check "no rule is left" rules_are 0
 # Whose business the TTL is can be said; a NIC that does not take the rule is not asked otherwise.
 rmmod nft_offload
 load_module ttl=1 report_ms=1500
-told() { dmesg | grep 'nft_offload: .* stays in software'; }
-told_again() { [ "$(told | wc -l)" -ge $((before + 2)) ]; }
-before=$(told | wc -l) taken=$(nic_counter replace_ok)
+told_again() { [ "$(told "stays in software" | grep -c .)" -ge 2 ]; }
+mark_log
+taken=$(nic_counter replace_ok)
 flowtable_ruleset | load_ruleset
 flow_open ttl udp4
 check "ttl=1: a NIC that takes no such action gets no rule, and the log says so again and again" \
 	flow_send_until ttl 20000 told_again
 is "$(nic_counter replace_ok)" "$taken" "ttl=1: it was not asked to take another one"
-mapfile -t times < <(told | sed -n "$((before + 1)),\$s/^\[ *\([0-9]*\)\.\([0-9]*\)\].*/\1\2/p")
+mapfile -t times < <(told "stays in software" | sed -n "s/^\[ *\([0-9]*\)\.\([0-9]*\)\].*/\1\2/p")
 for ((i = 1; i < ${#times[@]}; i++)); do
 	check "report_ms=1500: so much is between two messages" [ $((times[i] - times[i - 1])) -ge 1490000 ]
 done

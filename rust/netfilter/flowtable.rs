@@ -628,8 +628,14 @@ impl<T: Offload> Drop for Registration<T> {
     }
 }
 
-/// Whether the C module that registers the same types is there, as a module or built in.
-pub(crate) fn c_module_is_present(module: &'static ThisModule) -> Option<&'static str> {
+/// How the C module that registers the same types is there.
+pub(crate) enum CModule {
+    Loaded,
+    BuiltIn,
+}
+
+/// The C module `nf_flow_table_inet`, if it is there; it would keep its types.
+pub(crate) fn c_module(module: &'static ThisModule) -> Option<CModule> {
     // SAFETY: `module` is being initialised, so that it is in sysfs.
     let loaded = unsafe {
         bindings::shim_module_is_loaded(module.as_ptr(), c"nf_flow_table_inet".as_char_ptr())
@@ -637,8 +643,8 @@ pub(crate) fn c_module_is_present(module: &'static ThisModule) -> Option<&'stati
 
     // SAFETY: A constant.
     if unsafe { bindings::shim_flow_table_inet_is_builtin() } {
-        Some("built into this kernel")
+        Some(CModule::BuiltIn)
     } else {
-        loaded.then_some("loaded")
+        loaded.then_some(CModule::Loaded)
     }
 }

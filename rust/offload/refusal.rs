@@ -126,11 +126,25 @@ impl fmt::Display for Words<'_> {
     }
 }
 
+/// What of a flow is in software.
+#[derive(Clone, Copy)]
+pub(super) enum InSoftware {
+    Both,
+    /// The direction of the refusal, and not the other one (parameter `partial`).
+    One,
+}
+
 /// Tells the kernel log that a flow, given by its original direction, stays in software because of
 /// `refusal`, if nothing of the kind was told in the last `report_ms`; else counts it. `now` is in
 /// jiffies.
-pub(super) fn report(now: u64, net: &Net, flow: Option<&Tuple>, refusal: &Refusal) {
-    if !remind(now, net, flow, refusal) {
+pub(super) fn report(
+    now: u64,
+    net: &Net,
+    flow: Option<&Tuple>,
+    refusal: &Refusal,
+    what: InSoftware,
+) {
+    if !remind(now, net, flow, refusal, what) {
         UNTOLD.fetch_add(1, Relaxed);
     }
 }
@@ -140,7 +154,13 @@ static UNTOLD: Atomic<u64> = Atomic::new(0);
 
 /// As [`report`] for a refusal that is found anew with each packet: it does not count. Returns
 /// whether it was told. Does not sleep.
-pub(super) fn remind(now: u64, net: &Net, flow: Option<&Tuple>, refusal: &Refusal) -> bool {
+pub(super) fn remind(
+    now: u64,
+    net: &Net,
+    flow: Option<&Tuple>,
+    refusal: &Refusal,
+    what: InSoftware,
+) -> bool {
     static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
 
     let until = QUIET_UNTIL.load(Relaxed);
@@ -150,13 +170,29 @@ pub(super) fn remind(now: u64, net: &Net, flow: Option<&Tuple>, refusal: &Refusa
     }
 
     pr_notice!(
-        "{} stays in software: {} direction: {} ({} more since the last such message)\n",
+        "{} stays in software{}: {} direction: {}{}\n",
         Subject(flow),
+        match what {
+            InSoftware::Both => "",
+            InSoftware::One => " in one direction",
+        },
         refusal.dir,
         Words(&refusal.cause, net),
-        UNTOLD.xchg(0, Relaxed)
+        More(UNTOLD.xchg(0, Relaxed))
     );
     true
+}
+
+/// How many refusals were not told, if any.
+struct More(u64);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, " ({n} more since the last such message)"),
+        }
+    }
 }
 
 /// A flow by its original direction, if that is known.

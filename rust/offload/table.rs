@@ -24,7 +24,7 @@ use crate::{
         doubts::Doubts,
         index::{Index, Prefix},
         record::{Record, State},
-        refusal::{remind, report, Cause, Refusal},
+        refusal::{remind, report, Cause, InSoftware, Refusal},
         rules::{Lost, Rules},
         translate::Unsupported,
         truth::{Context, What},
@@ -239,7 +239,12 @@ impl Table {
         let original = described
             .as_ref()
             .map(|flow| flow.tuple(Direction::Original));
-        report(now, table.net(), original, &refusal);
+        let what = if rules.state.is_empty() {
+            InSoftware::Both
+        } else {
+            InSoftware::One
+        };
+        report(now, table.net(), original, &refusal, what);
         rules
             .state
             .backoff
@@ -498,6 +503,7 @@ impl Offload for Table {
             table.net(),
             flow.describe_packets(Direction::Original).as_ref(),
             &refusal,
+            InSoftware::Both,
         );
     }
 
