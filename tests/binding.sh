@@ -7,7 +7,6 @@
 # none at all.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-last_log() { dmesg | grep 'nft_offload:' | tail -n 1; }
 bound() { is "$(nic_counter nic0.bound_ft) $(nic_counter nic0.bound_block)" "$1" "$2"; }
 not_bound() { [ "$(nic_counter nic0.bound_block)$(nic_counter nic1.bound_block)" = 00 ]; }
 
@@ -51,7 +50,7 @@ check "nothing is bound" busywait $LIMIT not_bound
 
 on "$router" tc qdisc add dev nic0 clsact
 check "a device that tc has fails the ruleset" fails eval 'flowtable_ruleset | load_ruleset'
-check "the log says what to do" grep -q 'nic0: tc has the driver.* remove its ingress or clsact qdisc' <(dmesg)
+check "the log says what to do" grep -q 'nic0: tc has the driver.* remove its ingress or clsact qdisc' <(told)
 on "$router" tc qdisc del dev nic0 clsact
 check "then it works" eval 'flowtable_ruleset | load_ruleset'
 on "$router" nft flush ruleset
@@ -62,9 +61,15 @@ at_exit modprobe -r netdevsim
 echo "1 1" >/sys/bus/netdevsim/new_device
 sim=$(ls /sys/bus/netdevsim/devices/netdevsim1/net)
 ip link set "$sim" netns "$router"
+on "$router" tc qdisc add dev "$sim" clsact
+check "netdevsim, if tc has it, fails the ruleset" \
+	fails eval 'flowtable_ruleset devices="nic0, $sim" | load_ruleset'
+check "and the log says what to do" grep -q "$sim: tc has the driver.* remove its ingress" <(told)
+on "$router" tc qdisc del dev "$sim" clsact
+mark_log
 flowtable_ruleset devices="nic0, $sim" | load_ruleset
 check "netdevsim takes rules for tc, so nothing is said about it" \
-	fails grep -q "$sim" <(dmesg | grep nft_offload:)
+	fails grep -q "$sim" <(told)
 echo 1 >/sys/bus/netdevsim/del_device
 check "and it goes" fails on "$router" ip link show "$sim"
 on "$router" nft flush ruleset
@@ -72,12 +77,12 @@ on "$router" nft flush ruleset
 on "$router" ip link add plain type dummy
 check "a device that cannot offload fails the ruleset" \
 	fails eval 'flowtable_ruleset devices="nic0, plain" | load_ruleset'
-check "the log says so" grep -q 'plain: cannot offload, so the flowtable is refused' <(last_log)
+check "the log says so" grep -q 'plain: cannot offload, so the flowtable is refused' <(last_told)
 check "everything is unbound again" busywait $LIMIT not_bound
 rmmod nft_offload
 load_module incapable=1
 check "with incapable=1 it does not" eval 'flowtable_ruleset devices="nic0, nic1, plain" | load_ruleset'
-check "and there is a warning" grep -q 'plain: cannot offload, so its flows stay in software' <(last_log)
+check "and there is a warning" grep -q 'plain: cannot offload, so its flows stay in software' <(last_told)
 check "the other devices work" eval 'flow_open rest tcp4 && wait_rules 2'
 on "$router" ip link del plain
 check "the incapable device can go" rules_are 2

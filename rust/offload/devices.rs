@@ -10,6 +10,7 @@ use crate::{
     module_parameters,
     net::{
         device::NetDevice,
+        eopnotsupp,
         flow_block::{Binder, BoundBlock, DriverError, RuleName},
         rtnl::Rtnl, //
     },
@@ -55,13 +56,6 @@ impl Device {
         } else {
             BoundBlock::bind(dev, Binder::Indirect)?
         };
-        if !driver.takes_rules() {
-            pr_warn_ratelimited!(
-                "{}: the driver takes no rules from flowtables; its flows stay in software\n",
-                dev.name()
-            );
-        }
-
         let device = pin_init!(Self {
             driver,
             dialect: Atomic::new(u32::from(*module_parameters::ttl.value())),
@@ -72,12 +66,10 @@ impl Device {
 
     fn bind_own(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
         match BoundBlock::bind(dev, Binder::Ft) {
-            Ok(driver) if !driver.takes_rules() => match Self::bind_for_tc(dev) {
-                Err(error) if error.errno == EAGAIN => Err(error),
-                other => Ok(other.unwrap_or(driver)),
-            },
-            Err(error) if error.is_not_supported() => Self::bind_for_tc(dev),
-            other => other,
+            Ok(driver) if driver.takes_rules() => Ok(driver),
+            Err(error) if !error.is_not_supported() => Err(error),
+            // It has refused, or agreed without a callback (netdevsim).
+            _ => Self::bind_for_tc(dev),
         }
     }
 
@@ -86,14 +78,19 @@ impl Device {
     fn bind_for_tc(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
         let _rtnl = Rtnl::try_lock().ok_or(EAGAIN)?;
 
-        BoundBlock::bind(dev, Binder::Block).inspect_err(|error| {
+        let driver = BoundBlock::bind(dev, Binder::Block).inspect_err(|error| {
             if error.errno == EBUSY {
                 pr_warn_ratelimited!(
                     "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
                     dev.name()
                 );
             }
-        })
+        })?;
+        if driver.takes_rules() {
+            Ok(driver)
+        } else {
+            Err(eopnotsupp().into())
+        }
     }
 
     pub(super) fn driver(&self) -> &BoundBlock {
