@@ -44,7 +44,7 @@ check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
 drivers-table: ## the table of Documentation/drivers.md, from what a run finds
 	@rm -f build/check/uml/drivers.md
 	@T=profiles M=uml scripts/check >/dev/null || [ -s build/check/uml/drivers.md ]
-	@scripts/insert-table drivers build/check/uml/drivers.md Documentation/drivers.md
+	@scripts/enter -- scripts/insert-table drivers build/check/uml/drivers.md Documentation/drivers.md
 	@git --no-pager diff --stat Documentation/drivers.md
 
 .PHONY: fuzz
@@ -57,7 +57,7 @@ bench: ## this module and the C module side by side: build/bench.json, table and
 	@scripts/bench
 
 bench-doc: bench ## and puts table and plot into Documentation
-	@scripts/insert-table truth build/bench/truth.md Documentation/truth.md
+	@scripts/enter -- scripts/insert-table truth build/bench/truth.md Documentation/truth.md
 	@cp build/bench/truth.svg Documentation/truth.svg
 
 stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run

@@ -12,6 +12,9 @@ SUITE=${NFT_OFFLOAD_SUITE:-trixie}
 KERNEL_SERIES=${NFT_OFFLOAD_KERNEL_SERIES:-7.2}
 KERNEL_VERSION=${NFT_OFFLOAD_KERNEL_VERSION:-}
 
+# The oldest series that the module can be built for.
+KERNEL_OLDEST=7.2
+
 # KASAN with Rust needs clang; libclang is also what bindgen parses with.
 LLVM_VERSION=${NFT_OFFLOAD_LLVM:-19}
 
@@ -20,12 +23,11 @@ CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kmod-nft-offload}
 
 TOOLCHAIN_PACKAGES="
 	gcc make flex bison bc libelf-dev libssl-dev dwarves kmod cpio rsync xz-utils zstd
-	rustc rust-src rustfmt rust-clippy rust-doc cargo bindgen
+	rustc rust-src rustfmt rust-clippy bindgen
 	clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev
 	shellcheck flake8 perl python3 git"
 
 GUEST_PACKAGES="
 	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3
 	iputils-ping netcat-openbsd bpftool libbpf-dev python3-scapy python3-matplotlib jq procps psmisc util-linux
-	udev dbus systemd-sysv strace gdb-minimal less
-	virtme-ng qemu-system-x86 busybox-static"
+	strace gdb-minimal less qemu-system-x86 busybox-static"

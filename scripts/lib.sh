@@ -70,6 +70,14 @@ kernel_fragments() {
 	esac
 }
 
+# The scripts that make MACHINE's build directory.
+kernel_recipe() {
+	case $1 in
+	stock) echo "$TOP"/scripts/kernel/{unpack,prepare}-stock ;;
+	*) echo "$TOP"/scripts/kernel/{build,verify-config} ;;
+	esac
+}
+
 # Variables that each make against MACHINE's kernel needs.
 kernel_makevars() {
 	case $1 in
@@ -92,7 +100,7 @@ kernel_key() {
 	{
 		echo "kernel-1 $1 $(kernel_version)"
 		kernel_makevars "$1"
-		cat "$(root_dir)/etc/nft-offload-toolchain" $fragments
+		cat "$(root_dir)/etc/nft-offload-toolchain" $fragments $(kernel_recipe "$1")
 	} | digest
 }
 

@@ -5,14 +5,15 @@
 # in a working directory and renamed when complete. A kernel knows its own path, so it is
 # built in place, goes on where it was interrupted, and is marked when complete.
 
-# What all steps take.
-DISK_GB=9
+# What each step takes.
+declare -A DISK_GB=([root]=4 [source]=2 [uml]=1 [debug]=1 [stock]=1)
 
 # Objects that a build compiles, only to say how far it is.
 declare -A EXPECTED=([uml]=1180 [debug]=2000 [stock]=106)
 
+# check_host STEP…: can they be made here?
 check_host() {
-	local hint="build on this machine with: make KDIR=DIR (see README.md)"
+	local step have need=0 hint="build on this machine with: make KDIR=DIR (see README.md)"
 	[ ! -e /etc/nft-offload-toolchain ] ||
 		die "scripts/setup runs on the host, not in the build root"
 	[ "$(uname -m)" = x86_64 ] || die "the build root is for x86_64 hosts; $hint"
@@ -21,10 +22,12 @@ check_host() {
 	unshare --mount --pid true 2>/dev/null ||
 		die "this machine does not let root make namespaces (a container without privileges?); $hint"
 	mkdir -p "$CACHE"
-	local have
+	for step; do
+		ready "$step" || need=$((need + DISK_GB[$step]))
+	done
 	have=$(($(df --output=avail -k "$CACHE" | tail -n 1) >> 20))
-	ready root || [ "$have" -ge "$DISK_GB" ] ||
-		die "$CACHE needs $DISK_GB GB of disk and there are $have: make room, or set NFT_OFFLOAD_CACHE to a directory that has"
+	[ "$have" -ge $need ] ||
+		die "$CACHE needs $need GB of disk and there are $have: make room, or set NFT_OFFLOAD_CACHE to a directory that has"
 }
 
 title() {
@@ -242,11 +245,11 @@ make_source() {
 
 # --- the kernels
 
-# in_kdir MACHINE SCRIPT ARGS…: runs SCRIPT in the root, in MACHINE's build directory, with
-# KSRC, the source, and marks the directory complete when it has succeeded.
+# in_kdir MACHINE COMMAND…: runs COMMAND in the root, in MACHINE's build directory, with KSRC, the
+# source, and marks the directory complete when it has succeeded.
 in_kdir() {
-	local machine=$1 script=$2 dir
-	shift 2
+	local machine=$1 dir
+	shift
 	dir=$(kdir "$machine")
 	mkdir -p "$(host_path "$dir")"
 	# GNUmakefile goes before Makefile, so the variables that this kernel needs are not
@@ -256,7 +259,7 @@ in_kdir() {
 		echo "include Makefile"
 	} >"$(host_path "$dir")/GNUmakefile"
 	LOG_OF=$machine logged "build" in_root "$(root_dir)" "" \
-		env --chdir="$dir" KSRC="$(kernel_source)" bash -euxc "$script" build "$machine" "$@"
+		env --chdir="$dir" KSRC="$(kernel_source)" "$@"
 	touch "$(host_path "$dir")/.complete"
 }
 
@@ -271,45 +274,11 @@ make_kernel() {
 		cat $fragments
 		echo "CONFIG_LOCALVERSION=\"-$machine-${dir##*-}\""
 	} >"$dir/fragment.config"
-	# shellcheck disable=SC2016
-	in_kdir "$machine" '
-		[ -e Makefile ] || echo "include $KSRC/Makefile" >Makefile
-		make -f GNUmakefile KBUILD_OUTPUT="$PWD" KCONFIG_ALLCONFIG=fragment.config allnoconfig
-		/src/scripts/kernel/verify-config fragment.config .config
-		make -j"$(nproc)"
-		make INSTALL_MOD_PATH="$PWD/modules" modules_install
-		release=$(cat include/config/kernel.release)
-		mkdir -p /usr/lib/modules
-		ln -sfn "$PWD/modules/lib/modules/$release" "/usr/lib/modules/$release"'
+	in_kdir "$machine" /src/scripts/kernel/build fragment.config
 }
 
 # The packaged kernel itself goes into the root; what its headers package lacks is made
 # from the source.
 make_stock() {
-	local packages
-	packages=/kernels/packages-$(kernel_version)
-	# shellcheck disable=SC2016
-	in_kdir stock '
-		packages=$2 release=$(cat "$2/release") tmp=/var/tmp/stock
-		rm -rf "$tmp" && mkdir -p "$tmp/boot"
-		for deb in "$packages"/*.deb; do
-			dpkg-deb -x "$deb" "$tmp"
-		done
-		headers=$tmp/usr/src/linux-headers-$release
-		/src/scripts/kernel/prepare-stock "$KSRC" "$release" \
-			"$headers/.config" "$headers/Module.symvers"
-		[ -d "$tmp/usr/lib/modules" ] || mv "$tmp/lib" "$tmp/usr/lib"
-		depmod -b "$tmp/usr" "$release"
-		modules=$tmp/usr/lib/modules/$release
-		# Points into the headers package, which is not installed in the root.
-		rm -f "$modules/build" "$modules/source"
-		# Where the package keeps the kernel in here, installing it copies it to /boot.
-		for file in vmlinuz config System.map; do
-			[ ! -e "$modules/$file" ] || cp "$modules/$file" "$tmp/boot/$file-$release"
-		done
-		mkdir -p /usr/lib/modules
-		rm -rf "/usr/lib/modules/$release"
-		mv "$modules" /usr/lib/modules/
-		mv "$tmp"/boot/* /boot/
-		rm -rf "$tmp"' "$packages"
+	in_kdir stock /src/scripts/kernel/unpack-stock "/kernels/packages-$(kernel_version)"
 }

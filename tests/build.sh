@@ -5,6 +5,8 @@
 # A kernel that the module cannot be built for ends in one line that says what to do.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 TOP=${TOP:-/src}
+# shellcheck source=scripts/config.sh
+source "$TOP/scripts/config.sh"
 
 dir=$(mktemp -d)
 at_exit rm -rf "$dir"
@@ -29,16 +31,16 @@ refused() {
 }
 
 refused "no directory" "name a kernel build directory"
-kernel 7.2.0
+kernel "$KERNEL_OLDEST.0"
 rm "$dir/kernel/.config"
 refused "an unprepared directory" "make prepare"
-kernel 7.2.0
+kernel "$KERNEL_OLDEST.0"
 refused "a kernel without Rust" "without CONFIG_RUST=y"
 kernel 6.12.9 CONFIG_RUST=y
 refused "an old kernel" "too old"
-kernel 7.2.0 CONFIG_RUST=y CONFIG_NF_FLOW_TABLE_INET=y
+kernel "$KERNEL_OLDEST.0" CONFIG_RUST=y CONFIG_NF_FLOW_TABLE_INET=y
 refused "a kernel with the C module built in" "CONFIG_NF_FLOW_TABLE_INET=m"
-kernel 7.2.0 CONFIG_RUST=y CONFIG_NF_FLOW_TABLE_INET=m
+kernel "$KERNEL_OLDEST.0" CONFIG_RUST=y CONFIG_NF_FLOW_TABLE_INET=m
 refused "a headers package" "no Rust metadata"
 mkdir "$dir/kernel/rust"
 touch "$dir/kernel/rust/libkernel.rmeta"

@@ -27,11 +27,9 @@ check "make doc" run_make doc
 check "make doc: the pages are there" grep -q "nft_offload" "$TOP/build/doc/nft_offload/index.html"
 check "make rust-analyzer" run_make rust-analyzer
 missing_paths() {
-	python3 - "$TOP/rust-project.json" <<-'END'
-		import json, os, sys
-		project = json.load(open(sys.argv[1], encoding="utf-8"))
-		paths = {crate["root_module"] for crate in project["crates"]} | {project["sysroot"]}
-		print(*(path for path in paths if not os.path.exists(path)), sep="\n")
-	END
+	local paths path
+	paths=$(grep -oE '"(root_module|sysroot)": "[^"]*"' "$TOP/rust-project.json" | cut -d '"' -f 4)
+	[ "$(wc -l <<<"$paths")" -gt 5 ] || echo "there are only: $paths"
+	while read -r path; do [ -e "$path" ] || echo "$path"; done <<<"$paths"
 }
 is "$(missing_paths)" "" "make rust-analyzer: an editor on this machine finds all files"
