@@ -31,6 +31,18 @@ flow_close kept
 on "$router" nft flush ruleset
 on "$router" conntrack -F 2>/dev/null
 
+# The table of an uplink: it does not know the way back, which replies, without the mark, do not need.
+on "$router" ip route replace default via 10.0.2.2 dev nic1 onlink table 7
+on "$router" ip route del 10.0.2.0/24 dev nic1 table 7
+by_mark "ct mark set meta mark"
+flow_open uplink tcp4
+check "by a mark that replies do not have: in the NIC" flow_send_until uplink $LIMIT rules_are 2
+flow_close uplink
+on "$router" nft flush ruleset
+on "$router" conntrack -F 2>/dev/null
+on "$router" ip route add 10.0.2.0/24 dev nic1 table 7
+on "$router" ip route del default table 7
+
 by_mark ""
 flow_open lost udp4
 complained() { [ "$(complaints)" -gt 0 ]; }

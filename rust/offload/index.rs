@@ -150,7 +150,7 @@ impl Index {
     pub(super) fn remove(&self, ways: &Ways, record: &Record) {
         let mut maps = self.maps.lock();
 
-        for (way, receiver) in ways.both().iter().zip(ways.receivers()) {
+        for (way, receiver) in ways.both().into_iter().zip(ways.receivers()) {
             maps.remove(way, receiver, record);
         }
     }
@@ -224,6 +224,19 @@ impl Index {
         let (&(addr, found, id), older) = cursor.current();
 
         ((addr, found) == (client, connection) && id < record.id()).then(|| older.clone())
+    }
+
+    /// A newer flow of the same connection, if there is one.
+    pub(super) fn successor(&self, record: &Record) -> Option<Arc<Record>> {
+        let connection = record.connection();
+        let client = connection?.client();
+        let maps = self.maps.lock();
+        let cursor = maps
+            .receivers
+            .cursor_lower_bound(&(client, connection, record.id() + 1))?;
+        let (&(addr, found, _), newer) = cursor.current();
+
+        ((addr, found) == (client, connection)).then(|| newer.clone())
     }
 }
 

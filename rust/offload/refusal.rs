@@ -111,7 +111,8 @@ impl fmt::Display for Words<'_> {
             }
             Cause::Elsewhere => f.write_str(
                 "the route that it was made with is not found again; if that depends on the \
-                 packet's mark, keep the mark in conntrack (ct mark set meta mark)",
+                 packet's mark, keep the mark in conntrack (ct mark set meta mark) and give it to \
+                 the packets of both directions (meta mark set ct mark)",
             ),
             Cause::Orphan => f.write_str("an earlier rule of it could not be removed yet"),
             Cause::Prepare(errno) => {

@@ -181,12 +181,18 @@ impl Way {
     }
 }
 
-/// The ways of both directions of a flow, and how they were found.
+/// The way of one direction of a flow, and how it was found.
 #[derive(Clone, Copy)]
-pub(super) struct Ways {
-    queries: [Query; 2],
-    ways: [Way; 2],
+struct Routed {
+    query: Query,
+    /// Another mark with which it was found.
+    other_mark: Option<u32>,
+    way: Way,
 }
+
+/// The ways of both directions of a flow.
+#[derive(Clone, Copy)]
+pub(super) struct Ways([Routed; 2]);
 
 /// The route of a packet of direction `dir`, between the translations of its destination and of its
 /// source.
@@ -212,75 +218,114 @@ fn query(flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Query {
     }
 }
 
+impl Routed {
+    /// The way of packets of direction `dir` that come in by the device `iif`, if it is what `flow`
+    /// does with them, and whether those with the connection's mark would go elsewhere.
+    fn find(net: &Net, flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Option<(Self, bool)> {
+        let look = |mark| {
+            let query = query(flow, dir, iif, mark);
+            let hops = net.next_hops(&query).ok()?;
+            let way = hops
+                .iter()
+                .filter_map(|hop| Way::by(net, hop, query.dst))
+                .find(|way| way.is_of(flow, dir));
+            Some((query, way))
+        };
+        let marked = if mark == 0 { None } else { look(mark) };
+
+        let unmarked = look(0);
+        if let Some((query, Some(way))) = marked {
+            let other_mark = unmarked.and_then(|(_, found)| (found? == way).then_some(0));
+            let routed = Self {
+                query,
+                other_mark,
+                way,
+            };
+            return Some((routed, false));
+        }
+
+        let (query, way) = unmarked?;
+        let routed = Self {
+            query,
+            other_mark: None,
+            way: way?,
+        };
+        Some((routed, marked.is_some()))
+    }
+
+    /// Whether only packets with a mark go this way.
+    fn needs_mark(&self) -> bool {
+        self.query.mark != 0 && self.other_mark.is_none()
+    }
+
+    /// Whether the routes still lead this way; whether it still exists is not asked.
+    fn is_routed(&self, net: &Net) -> bool {
+        let other = self.other_mark.map(|mark| Query { mark, ..self.query });
+
+        core::iter::once(self.query).chain(other).all(|query| {
+            net.next_hops(&query).is_ok_and(|hops| {
+                hops.iter().any(|hop| {
+                    hop.ifindex == self.way.ifindex
+                        && hop.gateway.unwrap_or(query.dst) == self.way.neighbour
+                        && hop.mtu == self.way.mtu
+                })
+            })
+        })
+    }
+}
+
 impl Ways {
     /// The ways that `flow` takes, if the host would take them now.
     ///
     /// Packets may have been routed by their mark, which is not kept anywhere: only those without
-    /// one, and with that of the connection, `mark`, are found again.
+    /// one, and with that of the connection, `mark`, are found again. If both lead the same way, the
+    /// flow leaves as soon as one of them leads elsewhere.
+    ///
+    /// If packets with the mark would go elsewhere from the start, those of this direction may have it
+    /// or not. That C made the entry so is no sign: it has looked up the way of one direction with the
+    /// mark of a packet of the other (`nft_flow_route()`). But if the other direction's way needs the
+    /// mark, the entry is from a packet with the mark, and C has seen that it would come back.
     pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
-        let marks = if mark == 0 { &[0][..] } else { &[0, mark][..] };
+        let routed = |dir, iif| Routed::find(net, flow, dir, iif, mark);
 
-        marks.iter().find_map(|&mark| {
-            let way = |dir, iif| {
-                let query = query(flow, dir, iif, mark);
-                let hops = net.next_hops(&query).ok()?;
-                let way = hops
-                    .iter()
-                    .filter_map(|hop| Way::by(net, hop, query.dst))
-                    .find(|way| way.is_of(flow, dir))?;
-                Some((query, way))
-            };
+        // Packets come in by the device at which the other direction leaves, and rules may ask
+        // for that; so each is looked up once more when the other is known. Within a VRF there
+        // are no others; then the hardware's device may do.
+        let dir = Direction::Reply;
+        let reply = routed(dir, 0).or_else(|| routed(dir, flow.tuple(dir).ingress));
+        let iif = reply.as_ref().map_or(0, |(reply, _)| reply.way.ifindex);
+        let (original, is_odd) = routed(Direction::Original, iif)?;
+        let (reply, is_odd_back) = routed(Direction::Reply, original.way.ifindex).or(reply)?;
 
-            // Packets come in by the device at which the other direction leaves, and rules may ask
-            // for that; so each is looked up once more when the other is known. Within a VRF there
-            // are no others; then the hardware's device may do.
-            let dir = Direction::Reply;
-            let reply = way(dir, 0).or_else(|| way(dir, flow.tuple(dir).ingress));
-            let original = way(Direction::Original, reply.map_or(0, |(_, way)| way.ifindex))?;
-            let reply = way(Direction::Reply, original.1.ifindex).or(reply)?;
-
-            Some(Self {
-                queries: [original.0, reply.0],
-                ways: [original.1, reply.1],
-            })
-        })
+        let is_sure = (!is_odd || reply.needs_mark()) && (!is_odd_back || original.needs_mark());
+        is_sure.then_some(Self([original, reply]))
     }
 
-    pub(super) fn way(&self, dir: Direction) -> &Way {
+    fn routed(&self, dir: Direction) -> &Routed {
         match dir {
-            Direction::Original => &self.ways[0],
-            Direction::Reply => &self.ways[1],
+            Direction::Original => &self.0[0],
+            Direction::Reply => &self.0[1],
         }
     }
 
-    pub(super) fn both(&self) -> &[Way; 2] {
-        &self.ways
+    pub(super) fn way(&self, dir: Direction) -> &Way {
+        &self.routed(dir).way
+    }
+
+    pub(super) fn both(&self) -> [&Way; 2] {
+        Direction::BOTH.map(|dir| self.way(dir))
     }
 
     /// Where packets are sent to, one for each direction.
     pub(super) fn receivers(&self) -> [IpAddr; 2] {
-        self.queries.map(|query| query.dst)
+        Direction::BOTH.map(|dir| self.routed(dir).query.dst)
     }
 
     /// Whether the routes still lead these ways; whether these still exist is not asked.
     pub(super) fn are_routed(&self, net: &Net) -> bool {
-        Direction::BOTH.iter().all(|&dir| self.is_routed(net, dir))
-    }
-
-    fn is_routed(&self, net: &Net, dir: Direction) -> bool {
-        let way = self.way(dir);
-        let query = match dir {
-            Direction::Original => &self.queries[0],
-            Direction::Reply => &self.queries[1],
-        };
-
-        net.next_hops(query).is_ok_and(|hops| {
-            hops.iter().any(|hop| {
-                hop.ifindex == way.ifindex
-                    && hop.gateway.unwrap_or(query.dst) == way.neighbour
-                    && hop.mtu == way.mtu
-            })
-        })
+        Direction::BOTH
+            .iter()
+            .all(|&dir| self.routed(dir).is_routed(net))
     }
 
     /// Whether the host would still send packets of both directions these ways.
@@ -290,7 +335,7 @@ impl Ways {
 
     /// Whether the host would still send packets of direction `dir` this way.
     pub(super) fn is_live(&self, net: &Net, dir: Direction) -> bool {
-        self.is_routed(net, dir) && self.way(dir).is_live(net)
+        self.routed(dir).is_routed(net) && self.way(dir).is_live(net)
     }
 }
 

@@ -54,7 +54,7 @@ back_by_wire2() {
 # event TEXT [PROBE-OPTION…] -- COMMAND…: with the module that is loaded. What is promised beside
 # "no packet over the old way" is in $promise: stall, gone, back.
 promise="stall gone back" gone_limit=
-devices="nic0, nic1, nic2"
+devices="nic0, nic1, nic2" more_rules=
 event() {
 	local text=$1 options=() json
 	shift
@@ -65,7 +65,7 @@ event() {
 	shift
 	# shellcheck disable=SC2053
 	[[ $text == $only ]] || return 0
-	flowtable_ruleset devices="$devices" | load_ruleset
+	{ flowtable_ruleset devices="$devices" && echo "$more_rules"; } | load_ruleset
 	port=$((port + 10))
 	printf '%s\0' --client "$client" --server "$server" --to 10.9.9.9 fd00:9::9 --port $port \
 		--wires "$client:wire0,$server:wire1,$server:wire2" --pace $PACE \

@@ -33,7 +33,6 @@ restore() {
 # The kernel looks at carriers once a second (linkwatch): a cable that is pulled sooner after another
 # change is noticed late, whatever this module does.
 links_settle() { busywait $LIMIT is_later $((${EPOCHREALTIME/./} + 1100000)); }
-is_later() { [ "${EPOCHREALTIME/./}" -gt "$1" ]; }
 
 events() {
 	other_way
