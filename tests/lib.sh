@@ -118,6 +118,9 @@ busywait() {
 }
 exec {_never}<> <(:) # nothing ever comes out of it
 
+# is_later TIME: than that, in microseconds since 1970. For what nothing else can be seen of.
+is_later() { [ "${EPOCHREALTIME/./}" -gt "$1" ]; }
+
 # --- modules
 
 _loaded=()

@@ -435,6 +435,10 @@ scale() {
 	[ "$(sort -u "$NIC/rules" | grep -c dst=10.1)" = "$RULES" ]
 }
 
+restart_counters() {
+	grep -q "packets=[1-9]" "$NIC/rules" && knob reset 2 && ! grep -q "packets=[1-9]" "$NIC/rules"
+}
+
 reset_counters() {
 	at_least replace_ok 1 && knob counters 0 && is replace_ok 0 && is rules_max "$RULES" &&
 		is nic_packets 0 && is rules "$RULES"
@@ -759,6 +763,7 @@ t "a TCP transfer passes in the NIC" tcp_transfer
 flush
 flush nic1
 t "statistics are deltas" stats_are_deltas
+t "counters of rules start anew" restart_counters
 PREF=2 t "the same match twice is refused" refused "match already" rule nic0 nic1 4000
 t "and counted" is replace_dup_match 1
 t "eviction" evict

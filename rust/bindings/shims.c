@@ -318,18 +318,20 @@ void shim_ct_clear_hw_offload(struct nf_conn *ct)
 	clear_bit(IPS_HW_OFFLOAD_BIT, &ct->status);
 }
 
+void shim_ct_set_hw_offload(struct nf_conn *ct)
+{
+	set_bit(IPS_HW_OFFLOAD_BIT, &ct->status);
+}
+
+/* C: nf_ct_acct_add(), which takes 32 bits of bytes. */
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes)
 {
-	/* It takes 32 bits at a time. */
-	while (packets > U32_MAX || bytes > U32_MAX) {
-		unsigned int p = min_t(u64, packets, U32_MAX);
-		unsigned int b = min_t(u64, bytes, U32_MAX);
+	struct nf_conn_acct *acct = nf_conn_acct_find(ct);
 
-		nf_ct_acct_add(ct, dir, p, b);
-		packets -= p;
-		bytes -= b;
-	}
-	nf_ct_acct_add(ct, dir, packets, bytes);
+	if (!acct)
+		return;
+	atomic64_add(packets, &acct->counter[dir].packets);
+	atomic64_add(bytes, &acct->counter[dir].bytes);
 }
 
 u64 shim_jiffies64(void)

@@ -88,6 +88,7 @@ bool shim_flow_neighbour(const struct flow_offload *flow,
 void shim_ct_get(struct nf_conn *ct);
 void shim_ct_put(struct nf_conn *ct);
 void shim_ct_clear_hw_offload(struct nf_conn *ct);
+void shim_ct_set_hw_offload(struct nf_conn *ct);
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
 
 void shim_flowtable_forget_hardware(struct nf_flowtable *ft);

@@ -173,11 +173,10 @@ static int block_bind_indirect(struct shim_block *block,
 	struct list_head *list = &block->block.cb_list;
 
 	block_release(block, TC_QUERY_CAPS, NULL);
-	scoped_guard(rwsem_write, &block->lock) {
-		list_splice(&bo->cb_list, list);
-		list_splice_init(&block->late, list);
-	}
-
+	/* To the end: nobody calls one of two callbacks. */
+	guard(rwsem_write)(&block->lock);
+	list_splice(&bo->cb_list, list);
+	list_splice_init(&block->late, list);
 	if (list_empty(list) || list_is_singular(list))
 		return list_empty(list) ? err : 0;
 

@@ -264,9 +264,12 @@ impl BoundBlock {
             core::ptr::null_mut(),
         )?;
 
+        // Where the counters of the hardware start anew (airoha_ppe, when it has forgotten the entry
+        // meanwhile), the driver's difference is below zero.
+        let new = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
         Ok(FlowStats {
-            packets: stats.pkts,
-            bytes: stats.bytes,
+            packets: new(stats.pkts),
+            bytes: new(stats.bytes),
             lastused: full_width(jiffies64(), stats.lastused),
         })
     }

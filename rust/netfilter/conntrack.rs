@@ -37,6 +37,12 @@ impl Conntrack {
         unsafe { bindings::shim_ct_clear_hw_offload(self.0.get()) }
     }
 
+    /// Says so again: [`Self::clear_hw_offload`] was for an older flow of the connection.
+    pub(crate) fn set_hw_offload(&self) {
+        // SAFETY: As above.
+        unsafe { bindings::shim_ct_set_hw_offload(self.0.get()) }
+    }
+
     /// Has conntrack learn the windows of a TCP connection anew, of which it has not seen all
     /// packets (`flow_offload_fixup_tcp()`): else it may take a RST for an invalid one.
     pub(super) fn forget_windows(&self) {
@@ -56,7 +62,8 @@ impl Conntrack {
         unsafe { bindings::shim_ct_mark(self.0.get()) }
     }
 
-    /// Adds to the counters of one direction, if the entry has any (`nf_ct_acct_add`).
+    /// Adds to the counters of one direction, if the entry has any (`nf_ct_acct_add`, whose bytes have
+    /// 32 bits).
     pub(crate) fn account(&self, dir: Direction, packets: u64, bytes: u64) {
         // SAFETY: The type invariant keeps the entry alive; the counters are atomic.
         unsafe { bindings::shim_ct_account(self.0.get(), dir as u32, packets, bytes) }

@@ -27,7 +27,8 @@ use kernel::{
     sync::{
         atomic::{Atomic, Relaxed},
         Arc,
-        Mutex, //
+        Mutex,
+        UniqueArc, //
     },
     time::msecs_to_jiffies, //
 };
@@ -51,17 +52,19 @@ impl Device {
     /// Binds the device's driver for flowtables, or for tc if it has nothing for these. A device
     /// without one is offered to others.
     fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
+        // First, as what is bound for tc could not be unbound any more without RTNL.
+        let device = UniqueArc::new_uninit(GFP_KERNEL)?;
         let driver = if dev.has_setup_tc() {
             Self::bind_own(dev)?
         } else {
             BoundBlock::bind(dev, Binder::Indirect)?
         };
-        let device = pin_init!(Self {
+        let init = pin_init!(Self {
             driver,
             dialect: Atomic::new(u32::from(*module_parameters::ttl.value())),
             orphans <- new_mutex!(KVec::new()),
-        });
-        Ok(Arc::pin_init(device, GFP_KERNEL)?)
+        }? Error);
+        Ok(device.pin_init_with(init)?.into())
     }
 
     fn bind_own(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
@@ -185,9 +188,10 @@ impl Device {
         !self.remove_orphans_where(|name| name == wanted) || !self.orphans.lock().contains(&wanted)
     }
 
-    /// Says what stays in hardware when the driver is unbound, for there is no one left to ask.
-    fn give_up_orphans(&self) {
-        let orphans = self.orphans.lock().len();
+    /// Says what stays in hardware when the driver is unbound or leaves, for there is no one left to
+    /// ask.
+    pub(super) fn give_up_orphans(&self) {
+        let orphans = core::mem::take(&mut *self.orphans.lock()).len();
         if orphans > 0 {
             pr_warn_ratelimited!(
                 "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \

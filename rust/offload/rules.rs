@@ -199,6 +199,11 @@ impl<'a> Rules<'a> {
                 *self.state.rule(dir) = None;
                 Err(Lost)
             }
+            // mlx5 says so of a rule that it does not know, others of a failure: then it goes now.
+            Err(error) if error.errno == EINVAL => {
+                self.remove(device, dir);
+                Err(Lost)
+            }
             Err(_) => Ok(FlowStats::default()),
         }
     }
@@ -217,7 +222,10 @@ impl<'a> Rules<'a> {
     /// Takes all rules of the flow out of hardware. With `counter`, what they did since they were
     /// last asked goes to conntrack, which C never does.
     pub(super) fn withdraw(&mut self) {
-        self.withdraw_asking(self.table.has_counter());
+        // A newer flow of the connection may have rules, and `[HW_OFFLOAD]`.
+        if !self.state.is_empty() {
+            self.withdraw_asking(self.table.has_counter());
+        }
     }
 
     /// As [`Self::withdraw`], from hardware that has lost a rule of the flow: one that it has lost
@@ -236,11 +244,15 @@ impl<'a> Rules<'a> {
             }
 
             if let Some(device) = self.installed(dir) {
-                self.devices
-                    .remove(device, self.record.rule_name(dir, self.table.priority()));
+                self.remove(device, dir);
             }
-            *self.state.rule(dir) = None;
         }
         self.record.conntrack().clear_hw_offload();
+    }
+
+    fn remove(&mut self, device: &Device, dir: Direction) {
+        self.devices
+            .remove(device, self.record.rule_name(dir, self.table.priority()));
+        *self.state.rule(dir) = None;
     }
 }

@@ -150,11 +150,24 @@ impl Table {
         }
     }
 
+    /// C takes `[HW_OFFLOAD]` from the connection of a flow that goes, though a newer one may be in
+    /// hardware.
+    fn say_hw_offload(&self, gone: &Record) {
+        if let Some(newer) = self.index.successor(gone) {
+            let state = newer.state().lock();
+            if !state.is_empty() {
+                newer.conntrack().set_hw_offload();
+            }
+        }
+    }
+
     /// The driver behind `dev` leaves: what it cannot be told now, it cannot be told any more.
     pub(super) fn driver_leaves(&self, table: &Flowtable, devices: &Devices, dev: &NetDevice) {
         if let Some(device) = devices.find(dev) {
             self.withdraw_all_of(table, devices, dev);
-            device.remove_orphans();
+            if device.remove_orphans() {
+                device.give_up_orphans();
+            }
         }
     }
 
@@ -486,6 +499,7 @@ impl Offload for Table {
 
         if let Some(record) = record {
             self.withdraw(table, devices, &record);
+            self.say_hw_offload(&record);
         }
         if flow.is_closing() {
             // All its packets are conntrack's from now on.

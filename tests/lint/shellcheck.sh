@@ -4,6 +4,7 @@
 # timeout: 300
 set -euo pipefail
 "$TOP/scripts/enter" -- bash -euc '
-	mapfile -t files < <(scripts/sources shell)
+	files=$(scripts/sources shell)
+	mapfile -t files <<<"$files"
 	echo "${#files[@]} scripts"
 	shellcheck -x "${files[@]}"'

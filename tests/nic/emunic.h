@@ -41,7 +41,8 @@
  *             command changes nothing.
  * evict       "all", "0xCOOKIE", or a decimal count of the oldest rules:
  *             they vanish from the hardware without a word to the host.
- * reset       "1": the NIC loses all rules.
+ * reset       "1": the NIC loses all rules; "2": their counters start from zero,
+ *             without a word to the host, so that STATS goes backwards.
  * accept      words with + or -, "default" first resets; see emunic_words in
  *             emunic_knobs.c. Reading shows the state of every word.
  * profile     mlx5-ft, mlx5-tc, mtk_ppe or airoha_ppe: what that driver takes
@@ -367,6 +368,7 @@ struct emunic_rule *emunic_rule_find(unsigned long cookie);
 int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack);
 void emunic_rule_del(struct emunic_rule *rule);
 unsigned int emunic_rules_evict(unsigned int count);
+void emunic_rules_restart(void);
 unsigned int emunic_rules_flush_port(unsigned int port);
 unsigned int emunic_rules_flush_vlan(const struct emunic_vlan *vlan);
 void emunic_rules_set_down(const struct emunic_vlan *vlan, bool down);

@@ -361,11 +361,14 @@ static ssize_t emunic_reset_write(struct file *file, const char __user *ubuf,
 	err = kstrtoint_from_user(ubuf, len, 0, &val);
 	if (err)
 		return err;
-	if (val != 1)
+	if (val != 1 && val != 2)
 		return -EINVAL;
 
 	mutex_lock(&emunic.lock);
-	emunic.total[EMUNIC_EVICTED] += emunic_rules_evict(UINT_MAX);
+	if (val == 1)
+		emunic.total[EMUNIC_EVICTED] += emunic_rules_evict(UINT_MAX);
+	else
+		emunic_rules_restart();
 	mutex_unlock(&emunic.lock);
 	return len;
 }

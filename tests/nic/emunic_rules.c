@@ -133,6 +133,18 @@ unsigned int emunic_rules_evict(unsigned int count)
 	return n;
 }
 
+/* The counters of all of them start from zero. */
+void emunic_rules_restart(void)
+{
+	struct emunic_rule *rule;
+	unsigned long id;
+
+	xa_for_each(&emunic.rules, id, rule) {
+		atomic64_set(&rule->packets, 0);
+		atomic64_set(&rule->bytes, 0);
+	}
+}
+
 /* Rules that enter at a port or leave by it. */
 unsigned int emunic_rules_flush_port(unsigned int port)
 {
