@@ -19,6 +19,67 @@
 
 #include "shims.h"
 
+/* What is kept for each namespace. */
+struct shim_net {
+	struct net *net;
+	struct notifier_block nexthop;
+	/* Flowtables with "flags offload" in it. */
+	atomic_t tables;
+};
+
+static unsigned int shim_net_id;
+static struct shim_notifiers *nexthop_listener;
+
+/* Events of other namespaces, of which there may be many, are not queued. */
+static bool has_tables(const struct net *net)
+{
+	const struct shim_net *of = net_generic(net, shim_net_id);
+
+	/* A namespace may have devices before it is told of to all subsystems. */
+	return of && atomic_read(&of->tables);
+}
+
+/* Next-hop objects change without the FIB's saying so. */
+static int nexthop_event(struct notifier_block *nb, unsigned long what,
+			 void *ptr)
+{
+	struct shim_net *from = container_of(nb, struct shim_net, nexthop);
+	struct shim_event event = {
+		.kind = SHIM_EVENT_ROUTES,
+		.net = from->net,
+	};
+
+	if (!atomic_read(&from->tables))
+		return NOTIFY_DONE;
+	if (what == NEXTHOP_EVENT_DEL || what == NEXTHOP_EVENT_REPLACE ||
+	    what == NEXTHOP_EVENT_BUCKET_REPLACE)
+		nexthop_listener->fn(nexthop_listener->data, &event);
+	return NOTIFY_DONE;
+}
+
+static int __net_init shim_net_init(struct net *net)
+{
+	struct shim_net *from = net_generic(net, shim_net_id);
+
+	from->net = net;
+	from->nexthop.notifier_call = nexthop_event;
+	return register_nexthop_notifier(net, &from->nexthop, NULL);
+}
+
+static void __net_exit shim_net_exit(struct net *net)
+{
+	struct shim_net *from = net_generic(net, shim_net_id);
+
+	unregister_nexthop_notifier(net, &from->nexthop);
+}
+
+static struct pernet_operations shim_net_ops = {
+	.init = shim_net_init,
+	.exit = shim_net_exit,
+	.id = &shim_net_id,
+	.size = sizeof(struct shim_net),
+};
+
 static int neighbour_event(struct notifier_block *nb, unsigned long what,
 			   void *ptr)
 {
@@ -28,7 +89,7 @@ static int neighbour_event(struct notifier_block *nb, unsigned long what,
 	struct shim_event event = { .kind = SHIM_EVENT_NEIGHBOUR };
 
 	if (what != NETEVENT_NEIGH_UPDATE ||
-	    n->tbl->key_len > sizeof(event.addr))
+	    n->tbl->key_len > sizeof(event.addr) || !has_tables(dev_net(n->dev)))
 		return NOTIFY_DONE;
 
 	event.net = dev_net(n->dev);
@@ -146,6 +207,8 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 
 	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6)
 		WRITE_ONCE(ip_tunnels, true);
+	if (!has_tables(dev_net(dev)))
+		return NOTIFY_DONE;
 
 	switch (what) {
 	case NETDEV_CHANGEMTU:
@@ -176,6 +239,8 @@ static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
 	if (what != SWITCHDEV_FDB_ADD_TO_DEVICE &&
 	    what != SWITCHDEV_FDB_DEL_TO_DEVICE)
 		return NOTIFY_DONE;
+	if (!has_tables(dev_net(info->info.dev)))
+		return NOTIFY_DONE;
 
 	event.net = dev_net(info->info.dev);
 	memcpy(event.mac, info->addr, ETH_ALEN);
@@ -194,6 +259,8 @@ static int addr4_event(struct notifier_block *nb, unsigned long what, void *ptr)
 		.net = dev_net(ifa->ifa_dev->dev),
 	};
 
+	if (!has_tables(event.net))
+		return NOTIFY_DONE;
 	to->fn(to->data, &event);
 	return NOTIFY_DONE;
 }
@@ -208,56 +275,11 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
 		.net = dev_net(ifa->idev->dev),
 	};
 
+	if (!has_tables(event.net))
+		return NOTIFY_DONE;
 	to->fn(to->data, &event);
 	return NOTIFY_DONE;
 }
-
-/* Next-hop objects change without the FIB's saying so. */
-struct nexthop_net {
-	struct notifier_block nb;
-	struct net *net;
-};
-
-static unsigned int nexthop_net_id;
-static struct shim_notifiers *nexthop_listener;
-
-static int nexthop_event(struct notifier_block *nb, unsigned long what,
-			 void *ptr)
-{
-	struct nexthop_net *from = container_of(nb, struct nexthop_net, nb);
-	struct shim_event event = {
-		.kind = SHIM_EVENT_ROUTES,
-		.net = from->net,
-	};
-
-	if (what == NEXTHOP_EVENT_DEL || what == NEXTHOP_EVENT_REPLACE ||
-	    what == NEXTHOP_EVENT_BUCKET_REPLACE)
-		nexthop_listener->fn(nexthop_listener->data, &event);
-	return NOTIFY_DONE;
-}
-
-static int __net_init nexthop_net_init(struct net *net)
-{
-	struct nexthop_net *from = net_generic(net, nexthop_net_id);
-
-	from->net = net;
-	from->nb.notifier_call = nexthop_event;
-	return register_nexthop_notifier(net, &from->nb, NULL);
-}
-
-static void __net_exit nexthop_net_exit(struct net *net)
-{
-	struct nexthop_net *from = net_generic(net, nexthop_net_id);
-
-	unregister_nexthop_notifier(net, &from->nb);
-}
-
-static struct pernet_operations nexthop_net_ops = {
-	.init = nexthop_net_init,
-	.exit = nexthop_net_exit,
-	.id = &nexthop_net_id,
-	.size = sizeof(struct nexthop_net),
-};
 
 /*
  * Sleeps, takes RTNL. The devices that are there already are told of before it
@@ -284,19 +306,20 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	notifiers->addr4.notifier_call = addr4_event;
 	notifiers->addr6.notifier_call = addr6_event;
 
-	err = register_netdevice_notifier(&notifiers->device_last);
+	nexthop_listener = notifiers;
+	/* First, as all others look at what is kept for a namespace. */
+	err = register_pernet_subsys(&shim_net_ops);
 	if (err)
 		return err;
+	err = register_netdevice_notifier(&notifiers->device_last);
+	if (err)
+		goto err_last;
 	err = register_netdevice_notifier(&notifiers->device_first);
 	if (err)
 		goto err_first;
 	err = register_netdevice_notifier(&notifiers->device);
 	if (err)
 		goto err_device;
-	nexthop_listener = notifiers;
-	err = register_pernet_subsys(&nexthop_net_ops);
-	if (err)
-		goto err_nexthop;
 
 	register_netevent_notifier(&notifiers->neighbour);
 	/* Without NET_SWITCHDEV, bridges do not tell. */
@@ -311,12 +334,12 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	rtnl_unlock();
 	return 0;
 
-err_nexthop:
-	unregister_netdevice_notifier(&notifiers->device);
 err_device:
 	unregister_netdevice_notifier(&notifiers->device_first);
 err_first:
 	unregister_netdevice_notifier(&notifiers->device_last);
+err_last:
+	unregister_pernet_subsys(&shim_net_ops);
 	return err;
 }
 
@@ -329,10 +352,10 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_inetaddr_notifier(&notifiers->addr4);
 	unregister_switchdev_notifier(&notifiers->fdb);
 	unregister_netevent_notifier(&notifiers->neighbour);
-	unregister_pernet_subsys(&nexthop_net_ops);
 	unregister_netdevice_notifier(&notifiers->device);
 	unregister_netdevice_notifier(&notifiers->device_first);
 	unregister_netdevice_notifier(&notifiers->device_last);
+	unregister_pernet_subsys(&shim_net_ops);
 }
 
 static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
@@ -383,12 +406,14 @@ static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
 }
 
 /*
+ * For one table of @net, whose other events are told as long as there is one.
  * Sleeps; -EAGAIN, with which nftables tries again, if routes change so quickly
  * that they could not be listed.
  */
 int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 			       shim_event_fn *fn, void *data)
 {
+	struct shim_net *of = net_generic(net, shim_net_id);
 	int err;
 
 	memset(fib, 0, sizeof(*fib));
@@ -397,13 +422,18 @@ int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
 	fib->data = data;
 	fib->nb.notifier_call = fib_event;
 	err = register_fib_notifier(fib->net, &fib->nb, NULL, NULL);
-	if (!err)
+	if (!err) {
 		WRITE_ONCE(fib->armed, true);
+		atomic_inc(&of->tables);
+	}
 	return err == -EBUSY ? -EAGAIN : err;
 }
 
 /* Sleeps. No call is under way when it returns. */
 void shim_fib_notifier_unregister(struct shim_fib_notifier *fib)
 {
+	struct shim_net *of = net_generic(fib->net, shim_net_id);
+
+	atomic_dec(&of->tables);
 	unregister_fib_notifier(fib->net, &fib->nb);
 }
