@@ -114,20 +114,6 @@ check "the connection goes on without the ruleset" flow_send counted 1000
 flow_close counted
 on "$router" conntrack -F 2>/dev/null
 
-# A driver whose counters start anew gives a difference below zero, which is nearly 2^64.
-flowtable_ruleset | load_ruleset
-flow_open restarted tcp4
-check "for counting anew: both directions are in the NIC" wait_rules 2
-flow_send restarted 300000
-check "its statistics are asked for" busywait $LIMIT counted_at_least 300000
-nic reset 2
-flow_send restarted 5000
-on "$router" nft flush ruleset
-check "counters that go backwards take nothing away" [ "$(counted)" -ge 300000 ]
-check "and add nothing" [ "$(counted)" -lt 1000000 ]
-flow_close restarted
-on "$router" conntrack -F 2>/dev/null
-
 # The old flow is destroyed a second after the new one has been installed.
 flowtable_ruleset | load_ruleset
 flow_open moved tcp4
@@ -136,7 +122,7 @@ moved() { rules_are 2 && fails grep -qF "$cookie" $NIC/rules; }
 read -r cookie _ <$NIC/rules
 on "$router" ip link set nic1 mtu 1400
 check "a change of the way: the connection gets back into the NIC" flow_send_until moved $LIMIT moved
-later=$((${EPOCHREALTIME/./} + 3000000 * SLOWNESS))
+later=$((${EPOCHREALTIME/./} + 4000000))
 busywait $LIMIT is_later $later
 check "and conntrack shows [HW_OFFLOAD] still" has_hw_offload -p tcp
 on "$router" nft flush ruleset
@@ -145,13 +131,30 @@ on "$router" ip link set nic1 mtu 1500
 flow_close moved
 on "$router" conntrack -F 2>/dev/null
 
-flowtable_ruleset counter= | load_ruleset
-flow_open uncounted tcp4
-check "without \"counter\": both directions are in the NIC" wait_rules 2
-check "without \"counter\": packets pass in the NIC" in_hardware uncounted 300000
-on "$router" nft flush ruleset
-check "without \"counter\": no rule is left, and what it has counted is" rules_are 0
-check "known to nobody" [ "$(counted)" -lt 100000 ]
+# What follows is arithmetic, for which the debug machine is too slow.
+if [ "$MACHINE" != debug ]; then
+	# A driver whose counters start anew gives a difference below zero, which is nearly 2^64.
+	flowtable_ruleset | load_ruleset
+	flow_open restarted tcp4
+	check "for counting anew: both directions are in the NIC" wait_rules 2
+	flow_send restarted 300000
+	check "its statistics are asked for" busywait $LIMIT counted_at_least 300000
+	nic reset 2
+	flow_send restarted 5000
+	on "$router" nft flush ruleset
+	check "counters that go backwards take nothing away" [ "$(counted)" -ge 300000 ]
+	check "and add nothing" [ "$(counted)" -lt 1000000 ]
+	flow_close restarted
+	on "$router" conntrack -F 2>/dev/null
+
+	flowtable_ruleset counter= | load_ruleset
+	flow_open uncounted tcp4
+	check "without \"counter\": both directions are in the NIC" wait_rules 2
+	check "without \"counter\": packets pass in the NIC" in_hardware uncounted 300000
+	on "$router" nft flush ruleset
+	check "without \"counter\": no rule is left, and what it has counted is" rules_are 0
+	check "known to nobody" [ "$(counted)" -lt 100000 ]
+fi
 
 for counter in replace_eexist replace_dup_match destroy_enoent stats_enoent; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"

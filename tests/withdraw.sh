@@ -93,6 +93,25 @@ check "replacing the ruleset in one transaction leaves no stale rule" rules_are 
 check "and connections get back into hardware" flows_come_back
 four_flows_end
 
+# Four flows are evicted, one after the other, from a NIC that takes its time.
+four_flows
+flow_open more_tcp tcp4
+flow_open more_udp udp4
+check "and four more" wait_rules 12
+ip link set nic2 netns "$router"
+nic latency_us 300000
+evicting() { fails rules_are 12; }
+on "$router" ip neigh replace 10.0.2.2 lladdr 02:00:00:00:00:77 dev nic1
+check "a neighbour changes its MAC: rules leave the NIC" busywait $LIMIT evicting
+on "$router" nft 'add flowtable inet fw ft { devices = { nic2 }; flags offload; }'
+check "nft adds a device meanwhile, and does not wait for all of them" rules_are 5 -ge
+nic latency_us 0
+on "$router" ip neigh del 10.0.2.2 dev nic1
+flow_close more_tcp
+flow_close more_udp
+on "$router" nft 'delete flowtable inet fw ft { devices = { nic2 }; }'
+four_flows_end
+
 four_flows
 nic vanish nic1
 check "a port that is unplugged: no rule is left" rules_are 0

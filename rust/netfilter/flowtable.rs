@@ -16,11 +16,12 @@
 //! # Locking
 //!
 //! `flow_block_lock` of the table guards [`Offload::Devices`]. C holds it for reading around
-//! requests, and [`Tables::for_each`] does around its calls; `setup` takes it for writing. It nests
-//! inside nftables' `commit_mutex`, which in turn may be taken with RTNL held: nothing here takes
-//! RTNL. The list of [`Tables`] comes between the two. Both are also taken where the driver of a
-//! device leaves ([`Listener::driver_leaves`]), maybe with RTNL and locks of that driver held, but
-//! never one that the driver takes to be bound or to answer a request.
+//! requests, and so does who uses [`Access::devices`]; `setup` takes it for writing. It nests
+//! inside nftables' `commit_mutex`, which in turn may be taken with RTNL held: RTNL is only tried
+//! for here. The list of [`Tables`] is held for a moment at a time, and a table is not freed while
+//! somebody has [`Access`] to it. All that is also had where the driver of a device leaves
+//! ([`Listener::driver_leaves`]), maybe with RTNL and locks of that driver held, but never one that
+//! the driver takes to be bound or to answer a request.
 //!
 //! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
 
@@ -41,14 +42,16 @@ use crate::{
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
+    ops::Deref,
     ptr::{addr_of, NonNull}, //
 };
 use kernel::{
     container_of,
     error::{from_result, to_result},
+    new_condvar,
     new_mutex,
     prelude::*,
-    sync::{rcu, Arc, Mutex},
+    sync::{rcu, Arc, CondVar, Mutex},
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -239,13 +242,27 @@ impl<T: Offload> Shared<T> {
 #[pin_data]
 pub(crate) struct Tables<T: Offload> {
     #[pin]
-    list: Mutex<KVec<Entry<T>>>,
+    list: Mutex<List<T>>,
+    /// Somebody has done with a table.
+    #[pin]
+    left: CondVar,
+}
+
+struct List<T: Offload> {
+    /// In the order of their numbers.
+    entries: KVec<Entry<T>>,
+    last: u64,
 }
 
 /// # Invariants
 ///
-/// The pointer is valid as long as it is in the list.
-struct Entry<T: Offload>(NonNull<Shared<T>>);
+/// The table is valid as long as the entry is in the list.
+struct Entry<T: Offload> {
+    number: u64,
+    table: NonNull<Shared<T>>,
+    /// How many have [`Access`].
+    users: usize,
+}
 
 // SAFETY: What it points to is `Sync`.
 unsafe impl<T: Offload> Send for Entry<T> {}
@@ -253,70 +270,150 @@ unsafe impl<T: Offload> Send for Entry<T> {}
 impl<T: Offload> Tables<T> {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            list <- new_mutex!(KVec::new()),
+            list <- new_mutex!(List {
+                entries: KVec::new(),
+                last: 0,
+            }),
+            left <- new_condvar!(),
         })
     }
 
-    /// Calls `f` for each table, with its devices locked against change. No table comes or goes
-    /// meanwhile, and no device. Sleeps.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&T, &Flowtable, &T::Devices)) {
-        for entry in self.list.lock().iter() {
-            // SAFETY: By the type invariant.
-            let shared = unsafe { entry.0.as_ref() };
-            let table = shared.table();
-            let _lock = BlockLockShared::new(table);
-            // SAFETY: The lock that guards the devices is held for reading.
-            f(&shared.offload, table, unsafe { &*shared.devices.get() });
+    /// Calls `f` for each table, which does not go meanwhile. None of our locks is held. Sleeps.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&T, &Access<'_, T>)) {
+        let mut number = 0;
+
+        while let Some((next, table)) = self.enter_after(number) {
+            number = next;
+            // SAFETY: The entry stays in the list until `leave`, and so the table is valid.
+            let shared = unsafe { table.as_ref() };
+            f(&shared.offload, &Access(shared));
+            self.leave(number);
         }
+    }
+
+    fn enter_after(&self, number: u64) -> Option<(u64, NonNull<Shared<T>>)> {
+        let mut list = self.list.lock();
+        let entry = list
+            .entries
+            .iter_mut()
+            .find(|entry| entry.number > number)?;
+
+        entry.users += 1;
+        Some((entry.number, entry.table))
+    }
+
+    fn leave(&self, number: u64) {
+        let mut list = self.list.lock();
+        let entry = list
+            .entries
+            .iter_mut()
+            .find(|entry| entry.number == number);
+
+        if let Some(entry) = entry {
+            entry.users -= 1;
+        }
+        self.left.notify_all();
     }
 
     /// # Safety
     ///
     /// The value must stay in place until it is removed.
-    unsafe fn add(&self, shared: NonNull<Shared<T>>) -> Result {
+    unsafe fn add(&self, table: NonNull<Shared<T>>) -> Result {
+        let mut list = self.list.lock();
+
+        list.last += 1;
+        let number = list.last;
         // INVARIANT: By the function's requirements.
-        Ok(self.list.lock().push(Entry(shared), GFP_KERNEL)?)
+        list.entries.push(
+            Entry {
+                number,
+                table,
+                users: 0,
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(())
     }
 
-    /// Waits for a [`Self::for_each`] that is under way.
-    fn remove(&self, shared: NonNull<Shared<T>>) {
-        self.list.lock().retain(|entry| entry.0 != shared);
+    /// Waits for those who have access to the table.
+    fn remove(&self, table: NonNull<Shared<T>>) {
+        let mut list = self.list.lock();
+
+        while list
+            .entries
+            .iter()
+            .any(|entry| entry.table == table && entry.users > 0)
+        {
+            self.left.wait(&mut list);
+        }
+        list.entries.retain(|entry| entry.table != table);
     }
 }
 
-/// Holds `flow_block_lock` of a table for reading.
-struct BlockLockShared(*mut bindings::nf_flowtable);
+/// A table with `flags offload` that is not freed meanwhile.
+pub(crate) struct Access<'a, T: Offload>(&'a Shared<T>);
 
-impl BlockLockShared {
-    fn new(table: &Flowtable) -> Self {
-        // SAFETY: The table is initialised, and so is its lock.
-        unsafe { bindings::shim_flowtable_lock_shared(table.0.get()) };
-        Self(table.0.get())
+impl<T: Offload> Access<'_, T> {
+    pub(crate) fn table(&self) -> &Flowtable {
+        self.0.table()
+    }
+
+    /// The table's devices: none joins or leaves as long as the value lives, and nft waits. Sleeps.
+    pub(crate) fn devices(&self) -> LockedDevices<'_, T> {
+        LockedDevices {
+            _lock: BlockLock::shared(self.table()),
+            // SAFETY: The lock that guards the devices is held for reading.
+            devices: unsafe { &*self.0.devices.get() },
+        }
     }
 }
 
-impl Drop for BlockLockShared {
-    fn drop(&mut self) {
-        // SAFETY: `new` has taken the lock; the table was borrowed by the function that did so.
-        unsafe { bindings::shim_flowtable_unlock_shared(self.0) }
+/// The devices of a table, with `flow_block_lock` held for reading.
+pub(crate) struct LockedDevices<'a, T: Offload> {
+    devices: &'a T::Devices,
+    _lock: BlockLock,
+}
+
+impl<T: Offload> Deref for LockedDevices<'_, T> {
+    type Target = T::Devices;
+
+    fn deref(&self) -> &T::Devices {
+        self.devices
     }
 }
 
-/// Holds `flow_block_lock` of a table for writing.
-struct BlockLock(*mut bindings::nf_flowtable);
+/// Holds `flow_block_lock` of a table.
+struct BlockLock {
+    table: *mut bindings::nf_flowtable,
+    unlock: unsafe extern "C" fn(*mut bindings::nf_flowtable),
+}
 
 impl BlockLock {
-    fn new(table: &Flowtable) -> Self {
+    /// For reading.
+    fn shared(table: &Flowtable) -> Self {
         // SAFETY: The table is initialised, and so is its lock.
+        unsafe { bindings::shim_flowtable_lock_shared(table.0.get()) };
+        Self {
+            table: table.0.get(),
+            unlock: bindings::shim_flowtable_unlock_shared,
+        }
+    }
+
+    /// For writing.
+    fn new(table: &Flowtable) -> Self {
+        // SAFETY: As above.
         unsafe { bindings::shim_flowtable_lock(table.0.get()) };
-        Self(table.0.get())
+        Self {
+            table: table.0.get(),
+            unlock: bindings::shim_flowtable_unlock,
+        }
     }
 }
 
 impl Drop for BlockLock {
     fn drop(&mut self) {
-        // SAFETY: `new` has taken the lock; the table was borrowed by the function that did so.
-        unsafe { bindings::shim_flowtable_unlock(self.0) }
+        // SAFETY: The lock was taken in this way; the table was borrowed by the function that did so.
+        unsafe { (self.unlock)(self.table) }
     }
 }
 

@@ -14,23 +14,27 @@
 //!
 //! # Lock order
 //!
-//! `commit_mutex` (nftables), the list of [`Tables`](crate::netfilter::flowtable::Tables), the
-//! flowtable's `flow_block_lock`, [`devices::Registry`], one [`record::Record`]'s state,
-//! [`index::Index`], `xa_lock` of [`table::Table`]'s flows. Drivers are bound with those up to the
-//! registry held, then `block_setup_lock` and the block's own lock (shims_block.c), and get requests
-//! with `flow_block_lock`, the record's state and the block's lock held, to which
-//! [`devices::Device`]'s orphans come when a failed removal is tried again, for which a worker holds
-//! the registry alone; no other lock of ours but the block's is taken under the orphans. All but
-//! `xa_lock` may sleep. On the packet path runs only `Table::led_nowhere`, which takes none and allocates
-//! nothing; notifiers only put events into a queue without locks.
+//! From the outermost inwards. Each may be missing; none is taken while a later one is held.
+//!
+//! | lock | held where |
+//! |---|---|
+//! | RTNL | nftables' notifier of devices calls; a worker waits for it with nothing else held, all others only try |
+//! | `commit_mutex` (nftables) | tables come and go, devices join and leave; waits for who has [`Access`](crate::netfilter::flowtable::Access) |
+//! | the flowtable's `flow_block_lock` | for reading: C's requests, one eviction; for writing: devices join and leave |
+//! | [`devices::Registry`] | drivers are bound and unbound; orphans are tried again by the worker |
+//! | a [`record::Record`]'s state | drivers are asked for rules of the flow |
+//! | [`devices::Device`]'s orphans | a failed removal is tried again |
+//! | [`index::Index`]; `xa_lock` of [`table::Table`]'s flows, which does not sleep; the list of [`Tables`](crate::netfilter::flowtable::Tables) | looked into, for a moment |
+//! | `block_setup_lock` (shims_block.c) | drivers are bound and unbound |
+//! | a block's own lock (shims_block.c) | drivers are asked for rules |
+//!
+//! On the packet path runs only `Table::led_nowhere`, which takes none and allocates nothing; notifiers
+//! only put events into a queue without locks.
 //!
 //! A driver that leaves ([`Binder::Indirect`](crate::net::flow_block::Binder::Indirect)) comes with
 //! none of them held. First its block takes no new rules, under the block's lock; then the rules are
 //! withdrawn, with the locks of any request; then its callback goes, under `block_setup_lock` and the
 //! block's. The table may unbind the device at any moment of that.
-//!
-//! RTNL comes before `commit_mutex`: it is held where nftables' notifier of devices calls, taken by the
-//! worker with nothing else held, and only tried for anywhere else.
 
 #![forbid(unsafe_code)]
 

@@ -16,7 +16,7 @@ use crate::{
     },
     netfilter::{
         flow::{Direction, Flow, FlowOffload},
-        flowtable::{Flowtable, Offload}, //
+        flowtable::{Access, Flowtable, Offload}, //
     },
     offload::{
         aging,
@@ -352,18 +352,20 @@ impl Table {
     }
 
     /// Something has changed in the table's namespace: flows whose packets the host would send
-    /// another way than before leave. Sleeps.
-    pub(super) fn recheck(&self, table: &Flowtable, devices: &Devices, what: What) {
+    /// another way than before leave. Sleeps; nft has to wait for one flow at most.
+    pub(super) fn recheck(&self, access: &Access<'_, Self>, what: What) {
+        let table = access.table();
         let net = table.net();
+        let evict = |record: &Record| self.evict(table, &access.devices(), record);
         let evict_all = |number| {
             for record in self.index.flows(number) {
-                self.evict(table, devices, &record);
+                evict(&record);
             }
         };
         let recheck_routes = |record: &Record| {
             let ways = record.state().lock().ways.as_deref().copied();
             if ways.is_some_and(|ways| !ways.are_routed(net)) {
-                self.evict(table, devices, record);
+                evict(record);
             }
         };
 

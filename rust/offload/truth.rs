@@ -93,7 +93,9 @@ impl Listener for Context {
         self.worker
             .work()
             .tables
-            .for_each(|offload, table, devices| offload.driver_leaves(table, devices, dev));
+            .for_each(|offload, access| {
+                offload.driver_leaves(access.table(), &access.devices(), dev)
+            });
         pr_warn_ratelimited!(
             "{}: its driver takes no rules any more, so its flows go on in software. When the \
              driver is back, load the ruleset anew\n",
@@ -149,9 +151,9 @@ impl Truth {
     const AGAIN_MS: u32 = 20;
 
     fn recheck(&self, net: Option<NetId>, what: What) {
-        self.tables.for_each(|offload, table, devices| {
-            if net.is_none_or(|net| net == table.net().id()) {
-                offload.recheck(table, devices, what);
+        self.tables.for_each(|offload, access| {
+            if net.is_none_or(|net| net == access.table().net().id()) {
+                offload.recheck(access, what);
             }
         });
     }
