@@ -90,12 +90,9 @@ impl Listener for Context {
     }
 
     fn driver_leaves(&self, dev: &NetDevice) {
-        self.worker
-            .work()
-            .tables
-            .for_each(|offload, access| {
-                offload.driver_leaves(access.table(), &access.devices(), dev)
-            });
+        self.worker.work().tables.for_each(|offload, access| {
+            offload.driver_leaves(access.table(), &access.devices(), dev)
+        });
         pr_warn_ratelimited!(
             "{}: its driver takes no rules any more, so its flows go on in software. When the \
              driver is back, load the ruleset anew\n",
