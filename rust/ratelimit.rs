@@ -2,11 +2,10 @@
 
 //! Messages that do not flood the log, where the kernel crate has only those that are told once.
 
-use crate::time::jiffies64;
+use crate::time::{jiffies64, ms};
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-    time::msecs_to_jiffies, //
+    sync::atomic::{Atomic, Relaxed}, //
 };
 
 /// How often one place in the code may speak: as in C, ten times in five seconds. Each place has its
@@ -30,7 +29,7 @@ impl RateLimit {
 
     /// Whether one more message may be told now. Can be called anywhere.
     pub(crate) fn allows(&self) -> bool {
-        self.allows_at(jiffies64(), msecs_to_jiffies(Self::INTERVAL_MS) as u64)
+        self.allows_at(jiffies64(), ms(Self::INTERVAL_MS))
     }
 
     fn allows_at(&self, now: u64, interval: u64) -> bool {

@@ -3,9 +3,15 @@
 //! The kernel's clock, where the kernel crate lacks it.
 
 use crate::bindings;
+use kernel::time::msecs_to_jiffies;
 
 /// The time in jiffies, at full width (`get_jiffies_64()`). It starts five minutes before 2^32.
 pub(crate) fn jiffies64() -> u64 {
     // SAFETY: Can be called anywhere.
     unsafe { bindings::shim_jiffies64() }
+}
+
+/// So many milliseconds in jiffies, rounded up.
+pub(crate) fn ms(ms: u32) -> u64 {
+    msecs_to_jiffies(ms) as u64
 }

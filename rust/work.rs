@@ -191,9 +191,9 @@ impl<W: Work> Worker<W> {
 
     /// Has [`Work::run_later`] called after `delay`, in jiffies, unless that is under way. Does not
     /// sleep.
-    pub(crate) fn start_later(&self, delay: usize) {
+    pub(crate) fn start_later(&self, delay: u64) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::shim_worker_later(self.raw.get(), delay) }
+        unsafe { bindings::shim_worker_later(self.raw.get(), delay as usize) }
     }
 
     /// # Safety

@@ -203,6 +203,7 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 	struct shim_event event = {
 		.kind = SHIM_EVENT_DEVICE,
 		.net = dev_net(dev),
+		.ifindex = dev->ifindex,
 	};
 
 	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6)

@@ -35,12 +35,19 @@ pub(crate) enum What {
     Neighbour { ifindex: u32, addr: IpAddr },
     /// The port behind which a bridge finds an address.
     Fdb(MacAddress),
-    /// A device: up, down, carrier, address, master, gone.
-    Device,
+    /// A device, by its index: up, down, carrier, address, master, gone.
+    Device(u32),
     /// The routes to addresses that begin with `len` bits of `addr`. Told before the change.
     Route { addr: IpAddr, len: u8 },
     /// Any route: rules, next hops, own addresses, how long packets may be. Told before the change.
     Routes,
+}
+
+impl What {
+    /// Whether it may be told before it can be seen.
+    pub(crate) fn is_early(self) -> bool {
+        matches!(self, Self::Route { .. } | Self::Routes)
+    }
 }
 
 /// Somebody who wants to know of events.
@@ -106,7 +113,7 @@ unsafe extern "C" fn on_event<L: Listener>(data: *mut c_void, event: *const bind
             addr,
         },
         (bindings::shim_event_kind_SHIM_EVENT_FDB, _) => What::Fdb(event.mac),
-        (bindings::shim_event_kind_SHIM_EVENT_DEVICE, _) => What::Device,
+        (bindings::shim_event_kind_SHIM_EVENT_DEVICE, _) => What::Device(event.ifindex),
         (bindings::shim_event_kind_SHIM_EVENT_ROUTE, Some(addr)) => What::Route {
             addr,
             len: event.prefix_len,

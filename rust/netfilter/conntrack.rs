@@ -51,7 +51,7 @@ impl Conntrack {
     }
 
     /// The connection's zone, 0 if it is in none.
-    pub(super) fn zone(&self) -> u16 {
+    pub(crate) fn zone(&self) -> u16 {
         // SAFETY: The type invariant keeps the entry alive; the zone does not change.
         unsafe { bindings::shim_ct_zone(self.0.get()) }
     }

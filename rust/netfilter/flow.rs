@@ -17,7 +17,7 @@ use crate::{
     netfilter::conntrack::Conntrack,
 };
 use core::{
-    mem::offset_of,
+    mem::{offset_of, MaybeUninit},
     net::IpAddr,
     ptr::addr_of, //
 };
@@ -299,22 +299,21 @@ impl FlowOffload {
 
     /// The name by which the entry can be found in its table as long as it is there.
     pub(crate) fn name(&self) -> FlowName {
+        let tuple = self.raw_tuple(Direction::Original);
+        let mut key = [0; FlowName::KEY];
+        // SAFETY: The key is the first part of the tuple, and all of it is set: it is hashed.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                core::ptr::from_ref(tuple).cast(),
+                key.as_mut_ptr(),
+                key.len(),
+            )
+        };
+
         FlowName {
-            tuple: *self.raw_tuple(Direction::Original),
+            key,
             entry: self.0.get() as usize,
         }
-    }
-
-    /// What no other connection has. `None` if it is not IP.
-    pub(crate) fn connection(&self) -> Option<Connection> {
-        let tuple = self.describe_packets(Direction::Original)?;
-
-        Some(Connection {
-            zone: self.conntrack().zone(),
-            l4proto: tuple.l4proto,
-            addresses: tuple.addresses,
-            ports: tuple.ports,
-        })
     }
 
     /// The connection that the flow belongs to.
@@ -348,25 +347,7 @@ impl FlowOffload {
     /// The packets of a direction as they come in; not where they go. Does not sleep.
     pub(crate) fn describe_packets(&self, dir: Direction) -> Option<Tuple> {
         let tuple = self.raw_tuple(dir);
-        // SAFETY: Which member of the unions is in use is said by `l3proto`; ports are always set.
-        let (addresses, ports) = unsafe {
-            let addresses = match u32::from(tuple.l3proto) {
-                bindings::AF_INET => Addresses::V4 {
-                    src: tuple.__bindgen_anon_1.src_v4.s_addr.to_ne_bytes(),
-                    dst: tuple.__bindgen_anon_2.dst_v4.s_addr.to_ne_bytes(),
-                },
-                bindings::AF_INET6 => Addresses::V6 {
-                    src: tuple.__bindgen_anon_1.src_v6.in6_u.u6_addr8,
-                    dst: tuple.__bindgen_anon_2.dst_v6.in6_u.u6_addr8,
-                },
-                _ => return None,
-            };
-            let ports = Ports {
-                src: u16::from_be(tuple.__bindgen_anon_3.src_port),
-                dst: u16::from_be(tuple.__bindgen_anon_3.dst_port),
-            };
-            (addresses, ports)
-        };
+        let (addresses, ports) = addresses_and_ports(tuple)?;
 
         let mut encaps = [None; ENCAP_MAX];
         let count = tuple.encap_num() as usize;
@@ -485,18 +466,68 @@ impl Connection {
     }
 }
 
-/// An entry by its tuple, without holding on to it.
+/// `None` if it is not IP.
+fn addresses_and_ports(tuple: &bindings::flow_offload_tuple) -> Option<(Addresses, Ports)> {
+    // SAFETY: Which member of the unions is in use is said by `l3proto`; ports are always set.
+    unsafe {
+        let addresses = match u32::from(tuple.l3proto) {
+            bindings::AF_INET => Addresses::V4 {
+                src: tuple.__bindgen_anon_1.src_v4.s_addr.to_ne_bytes(),
+                dst: tuple.__bindgen_anon_2.dst_v4.s_addr.to_ne_bytes(),
+            },
+            bindings::AF_INET6 => Addresses::V6 {
+                src: tuple.__bindgen_anon_1.src_v6.in6_u.u6_addr8,
+                dst: tuple.__bindgen_anon_2.dst_v6.in6_u.u6_addr8,
+            },
+            _ => return None,
+        };
+        let ports = Ports {
+            src: u16::from_be(tuple.__bindgen_anon_3.src_port),
+            dst: u16::from_be(tuple.__bindgen_anon_3.dst_port),
+        };
+        Some((addresses, ports))
+    }
+}
+
+/// An entry by the key of its original direction, without holding on to it.
 pub(crate) struct FlowName {
-    pub(super) tuple: bindings::flow_offload_tuple,
+    key: [u8; Self::KEY],
     /// The address, which is not followed.
     pub(super) entry: usize,
 }
 
-// SAFETY: The pointers in the copy of the tuple are not followed.
-unsafe impl Send for FlowName {}
+impl FlowName {
+    /// How much of a tuple is hashed. There are many names: the rest is not kept.
+    const KEY: usize = offset_of!(bindings::flow_offload_tuple, __hash);
 
-// SAFETY: As above.
-unsafe impl Sync for FlowName {}
+    /// For look-ups.
+    pub(super) fn tuple(&self) -> bindings::flow_offload_tuple {
+        let mut tuple = MaybeUninit::<bindings::flow_offload_tuple>::zeroed();
+        // SAFETY: The key is from the first part of a tuple; in the rest, zeroes are integers, and a
+        // pointer to nothing.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                self.key.as_ptr(),
+                tuple.as_mut_ptr().cast(),
+                self.key.len(),
+            );
+            tuple.assume_init()
+        }
+    }
+
+    /// What no other connection of this zone has. `None` if it is not IP.
+    pub(crate) fn connection(&self, zone: u16) -> Option<Connection> {
+        let tuple = self.tuple();
+        let (addresses, ports) = addresses_and_ports(&tuple)?;
+
+        Some(Connection {
+            zone,
+            l4proto: tuple.l4proto,
+            addresses,
+            ports,
+        })
+    }
+}
 
 // SAFETY: C works with an entry from any thread, and so do the methods above.
 unsafe impl Sync for FlowOffload {}

@@ -97,7 +97,7 @@ impl Flowtable {
     /// Tears an entry down if it is found. While the hash table grows, one that was torn down
     /// before may hide it. Does not sleep. C: `flow_offload_teardown()`.
     pub(crate) fn teardown(&self, name: &FlowName) {
-        self.with_entry(name.tuple, |flow, _| {
+        self.with_entry(name.tuple(), |flow, _| {
             if flow.name().entry == name.entry {
                 flow.teardown();
             }
@@ -304,10 +304,7 @@ impl<T: Offload> Tables<T> {
 
     fn leave(&self, number: u64) {
         let mut list = self.list.lock();
-        let entry = list
-            .entries
-            .iter_mut()
-            .find(|entry| entry.number == number);
+        let entry = list.entries.iter_mut().find(|entry| entry.number == number);
 
         if let Some(entry) = entry {
             entry.users -= 1;

@@ -19,6 +19,7 @@ use crate::{
         truth::Context, //
     },
     ratelimit::pr_warn_ratelimited,
+    time::ms,
     work::{Work, Worker}, //
 };
 use kernel::{
@@ -29,8 +30,7 @@ use kernel::{
         Arc,
         Mutex,
         UniqueArc, //
-    },
-    time::msecs_to_jiffies, //
+    }, //
 };
 
 /// A device that takes rules, and what has been learned about it.
@@ -310,7 +310,7 @@ impl Orphans {
     }
 
     pub(super) fn remove_later(worker: &Worker<Self>) {
-        worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
+        worker.start_later(ms(Self::AGAIN_MS));
     }
 }
 

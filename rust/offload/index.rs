@@ -194,8 +194,11 @@ impl Index {
         (found == number).then(|| record.clone())
     }
 
-    /// The flows with a receiver in `prefix`, one after the other.
-    pub(super) fn receivers(&self, prefix: Prefix) -> impl Iterator<Item = Arc<Record>> + '_ {
+    /// The receivers in `prefix`, and the flows to each, one after the other.
+    pub(super) fn receivers(
+        &self,
+        prefix: Prefix,
+    ) -> impl Iterator<Item = (IpAddr, Arc<Record>)> + '_ {
         core::iter::successors(
             self.receiver_from(prefix, (prefix.first(), None, 0)),
             move |(addr, record)| {
@@ -203,7 +206,6 @@ impl Index {
                 self.receiver_from(prefix, (*addr, connection, id + 1))
             },
         )
-        .map(|(_, record)| record)
     }
 
     fn receiver_from(&self, prefix: Prefix, from: Receiver) -> Option<(IpAddr, Arc<Record>)> {

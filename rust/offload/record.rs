@@ -29,7 +29,6 @@ use kernel::{
 pub(super) struct Record {
     id: u64,
     name: FlowName,
-    connection: Option<Connection>,
     conntrack: ARef<Conntrack>,
     /// Held while drivers are called for the flow.
     #[pin]
@@ -45,7 +44,6 @@ impl Record {
             pin_init!(Self {
                 id: LAST_ID.fetch_add(1, Relaxed) + 1,
                 name: flow.name(),
-                connection: flow.connection(),
                 conntrack: flow.conntrack().into(),
                 state <- new_mutex!(State::default()),
             }),
@@ -63,8 +61,9 @@ impl Record {
         &self.name
     }
 
+    /// What no flow has but those of the same connection. `None` if it is not IP.
     pub(super) fn connection(&self) -> Option<Connection> {
-        self.connection
+        self.name.connection(self.conntrack.zone())
     }
 
     pub(super) fn conntrack(&self) -> &Conntrack {
@@ -175,7 +174,16 @@ impl Backoff {
 
 #[kunit_tests(nft_offload_record)]
 mod tests {
-    use super::Backoff;
+    use super::*;
+
+    #[test]
+    fn a_record_takes_256_bytes_at_most() {
+        // Locks are larger where they are checked.
+        let lock = size_of::<Mutex<State>>() - size_of::<State>();
+        let counted = size_of::<usize>() + size_of::<Record>();
+
+        assert!(counted - lock + 32 <= 256);
+    }
 
     #[test]
     fn a_refused_flow_waits_twice_as_long_each_time() {

@@ -11,12 +11,12 @@ use crate::{
     },
     netfilter::flow::{Direction, Tuple},
     offload::translate::Unsupported,
+    time::ms, //
 };
 use kernel::{
     fmt,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-    time::msecs_to_jiffies, //
+    sync::atomic::{Atomic, Relaxed}, //
 };
 
 /// What stood against one direction of a flow.
@@ -165,7 +165,7 @@ pub(super) fn remind(
     static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
 
     let until = QUIET_UNTIL.load(Relaxed);
-    let next = now + msecs_to_jiffies(*module_parameters::report_ms.value()) as u64;
+    let next = now + ms(*module_parameters::report_ms.value());
     if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
         return false;
     }

@@ -31,15 +31,15 @@ use crate::{
         way::{Way, Ways}, //
     },
     ratelimit::pr_warn_ratelimited,
-    time::jiffies64,
+    time::{jiffies64, ms}, //
 };
+use core::net::IpAddr;
 use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
         Arc, //
     },
-    time::msecs_to_jiffies,
     xarray::{AllocKind, XArray}, //
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Table {
     flows: XArray<Arc<Record>>,
     #[pin]
     index: Index,
-    /// How often a device went up or down, or the like.
+    /// How often a device of the table or a way has changed.
     changes: Atomic<u64>,
     doubts: Doubts,
     /// When a change has last evicted a flow, in jiffies.
@@ -362,10 +362,19 @@ impl Table {
                 evict(&record);
             }
         };
-        let recheck_routes = |record: &Record| {
+        // A flow is found once for each direction, and only that one is looked at.
+        let recheck_routes = |record: &Record, is_found: &dyn Fn(&Way, IpAddr) -> bool| {
             let ways = record.state().lock().ways.as_deref().copied();
-            if ways.is_some_and(|ways| !ways.are_routed(net)) {
+            if ways.is_some_and(|ways| !ways.are_routed(net, is_found)) {
                 evict(record);
+            }
+        };
+        let recheck_ways = || {
+            for (way, number) in self.index.ways() {
+                if !way.is_live(net) {
+                    self.changes.fetch_add(1, Relaxed);
+                    evict_all(number);
+                }
             }
         };
 
@@ -388,32 +397,31 @@ impl Table {
                     }
                 }
             }
-            What::Devices => {
-                self.changes.fetch_add(1, Relaxed);
-                for (way, number) in self.index.ways() {
-                    if !way.is_live(net) {
-                        evict_all(number);
-                    }
+            What::Device(ifindex) => {
+                if access.devices().get(ifindex).is_some() {
+                    self.changes.fetch_add(1, Relaxed);
                 }
             }
+            What::Devices => recheck_ways(),
             What::Route { addr, len } => {
-                for record in self.index.receivers(Prefix { addr, len }) {
-                    recheck_routes(&record);
+                for (found, record) in self.index.receivers(Prefix { addr, len }) {
+                    recheck_routes(&record, &|_, receiver| receiver == found);
                 }
             }
             What::Routes => {
-                for (_, number) in self.index.ways() {
+                for (found, number) in self.index.ways() {
                     for record in self.index.flows(number) {
-                        recheck_routes(&record);
+                        recheck_routes(&record, &|way, _| *way == found);
                     }
                 }
             }
+            What::All => {
+                self.changes.fetch_add(1, Relaxed);
+                recheck_ways();
+                self.recheck(access, What::Routes);
+            }
         }
     }
-}
-
-fn ms(ms: u32) -> u64 {
-    msecs_to_jiffies(ms) as u64
 }
 
 impl Offload for Table {

@@ -18,14 +18,14 @@ use crate::{
         table::Table, //
     },
     ratelimit::pr_warn_ratelimited,
+    time::{jiffies64, ms},
     work::{Queue, Work, Worker}, //
 };
 use core::net::IpAddr;
 use kernel::{
     prelude::*,
     rbtree::RBTree,
-    sync::Arc,
-    time::msecs_to_jiffies, //
+    sync::Arc, //
 };
 
 /// What all tables share.
@@ -101,36 +101,38 @@ impl Listener for Context {
     }
 }
 
-/// What a table has to look at, from the cheapest to the dearest.
+/// What a table has to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
     /// The ways to a neighbour behind a device.
     Neighbour { ifindex: u32, addr: IpAddr },
     /// The ways to an Ethernet address.
     Fdb([u8; 6]),
+    /// Whether it has this device, which may take now what it has refused.
+    Device(u32),
     /// All ways.
     Devices,
     /// The routes of flows to addresses that begin with `len` bits of `addr`.
     Route { addr: IpAddr, len: u8 },
     /// The routes of all flows.
     Routes,
+    /// All of it, for events were lost.
+    All,
 }
 
 impl What {
     /// Several devices change at a time, and ways are few, so all are looked at.
-    fn of(event: notifier::What) -> Self {
-        match event {
+    fn of(event: notifier::What) -> [Option<Self>; 2] {
+        let what = match event {
             notifier::What::Neighbour { ifindex, addr } => Self::Neighbour { ifindex, addr },
             notifier::What::Fdb(mac) => Self::Fdb(mac),
-            notifier::What::Device => Self::Devices,
+            notifier::What::Device(ifindex) => {
+                return [Some(Self::Device(ifindex)), Some(Self::Devices)]
+            }
             notifier::What::Route { addr, len } => Self::Route { addr, len },
             notifier::What::Routes => Self::Routes,
-        }
-    }
-
-    /// Whether events of this kind may come before the change can be seen.
-    fn is_early(self) -> bool {
-        matches!(self, Self::Route { .. } | Self::Routes)
+        };
+        [Some(what), None]
     }
 }
 
@@ -139,8 +141,8 @@ pub(crate) struct Truth {
     registry: Arc<Registry>,
     tables: Arc<Tables<Table>>,
     told: Queue<Event>,
-    /// Those which may have come too early.
-    again: Queue<Event>,
+    /// Those which may have come too early, and when they have come, in jiffies.
+    again: Queue<(u64, Event)>,
 }
 
 impl Truth {
@@ -155,48 +157,58 @@ impl Truth {
         });
     }
 
-    /// Looks into all events of a queue, of equal ones once. `each` is called for each of them.
-    /// Returns whether some were lost, for which everything was looked at.
-    fn look_into(&self, queue: &Queue<Event>, mut each: impl FnMut(Event, What)) -> bool {
-        let (events, lost) = queue.take();
+    /// Looks into events, of equal ones once, or into everything if some were lost.
+    fn look_into(&self, events: impl Iterator<Item = Event>, lost: bool) {
         let mut todo = RBTree::new();
 
         for event in events {
-            let what = What::of(event.what);
-            each(event, what);
-            let key = (event.net, what);
-            if todo.try_create_and_insert(key, (), GFP_KERNEL).is_err() {
-                self.recheck(Some(event.net), what);
+            for what in What::of(event.what).into_iter().flatten() {
+                let key = (event.net, what);
+                if todo.try_create_and_insert(key, (), GFP_KERNEL).is_err() {
+                    self.recheck(Some(event.net), what);
+                }
             }
         }
         for &(net, what) in todo.keys() {
             self.recheck(Some(net), what);
         }
         if lost {
-            self.recheck(None, What::Devices);
-            self.recheck(None, What::Routes);
+            self.recheck(None, What::All);
         }
-        lost
     }
 }
 
 impl Work for Truth {
     fn run(&self, worker: &Worker<Self>) {
-        let again = || worker.start_later(msecs_to_jiffies(Self::AGAIN_MS) as usize);
-        let lost = self.look_into(&self.told, |event, what| {
-            if what.is_early() {
-                self.again.put(event);
-                again();
+        let now = jiffies64();
+        let (events, lost) = self.told.take();
+        let events = events.inspect(|event| {
+            if event.what.is_early() {
+                self.again.put((now, *event));
+                worker.start_later(ms(Self::AGAIN_MS));
             }
         });
+
+        self.look_into(events, lost);
         if lost {
             self.again.lose();
-            again();
+            worker.start_later(ms(Self::AGAIN_MS));
         }
         self.registry.unbind_unused();
     }
 
-    fn run_later(&self, _worker: &Worker<Self>) {
-        self.look_into(&self.again, |_, _| {});
+    fn run_later(&self, worker: &Worker<Self>) {
+        let now = jiffies64();
+        let (events, lost) = self.again.take();
+        let is_due = |&(told, event): &(u64, Event)| {
+            let is_due = told + ms(Self::AGAIN_MS) <= now;
+            if !is_due {
+                self.again.put((told, event));
+                worker.start_later(ms(Self::AGAIN_MS / 2));
+            }
+            is_due
+        };
+
+        self.look_into(events.filter(is_due).map(|(_, event)| event), lost);
     }
 }

@@ -321,11 +321,13 @@ impl Ways {
         Direction::BOTH.map(|dir| self.routed(dir).query.dst)
     }
 
-    /// Whether the routes still lead these ways; whether these still exist is not asked.
-    pub(super) fn are_routed(&self, net: &Net) -> bool {
-        Direction::BOTH
+    /// Whether the routes still lead those ways that are `meant`, by themselves and their receivers;
+    /// whether these still exist is not asked.
+    pub(super) fn are_routed(&self, net: &Net, meant: &dyn Fn(&Way, IpAddr) -> bool) -> bool {
+        self.0
             .iter()
-            .all(|&dir| self.routed(dir).is_routed(net))
+            .filter(|routed| meant(&routed.way, routed.query.dst))
+            .all(|routed| routed.is_routed(net))
     }
 
     /// Whether the host would still send packets of both directions these ways.
