@@ -33,6 +33,7 @@ setup: ## build root, kernel source and the kernels of all three machines
 .PHONY: demo
 demo: ## real connections through NAT in the emulated NIC, on the stock kernel
 	@scripts/setup root source stock
+	@echo "module and emulated NIC for the stock kernel …"
 	@$(MAKE) --no-print-directory module-stock
 	@VM_BUILT=1 scripts/demo
 
@@ -69,6 +70,7 @@ stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SE
 
 .PHONY: shell
 shell: ## a machine with NIC, namespaces and module, ready to play with
+	@echo "module and emulated NIC for the uml kernel …"
 	@$(MAKE) --no-print-directory module-uml
 	@scripts/shell
 
