@@ -38,6 +38,7 @@ struct shim_block {
 typedef void shim_device_fn(void *data, struct net_device *dev);
 
 void shim_block_on_leave(shim_device_fn *fn, void *data);
+void shim_block_wait(void);
 void shim_block_init(struct shim_block *block, struct net_device *dev,
 		     enum tc_setup_type type, bool indirect);
 int shim_block_bind(struct shim_block *block, struct netlink_ext_ack *extack);

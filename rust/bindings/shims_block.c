@@ -28,12 +28,23 @@ static DEFINE_MUTEX(block_setup_lock);
 
 static shim_device_fn *on_leave;
 static void *on_leave_data;
+static bool some_left;
 
 /* Has @fn called when the driver behind an indirect block leaves; see block_cleanup(). */
 void shim_block_on_leave(shim_device_fn *fn, void *data)
 {
 	on_leave = fn;
 	on_leave_data = data;
+}
+
+/*
+ * Before the module goes. Nobody leaves any more, but somebody may be between
+ * module_put() and the end of block_cleanup(). Sleeps.
+ */
+void shim_block_wait(void)
+{
+	if (READ_ONCE(some_left))
+		synchronize_rcu_tasks();
 }
 
 void shim_block_init(struct shim_block *block, struct net_device *dev,
@@ -98,6 +109,7 @@ static void block_cleanup(struct flow_block_cb *block_cb)
 		dev_put(dev);
 	}
 	block_drop(block_cb);
+	WRITE_ONCE(some_left, true);
 	module_put(THIS_MODULE);
 }
 

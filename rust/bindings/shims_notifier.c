@@ -357,6 +357,7 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_netdevice_notifier(&notifiers->device_first);
 	unregister_netdevice_notifier(&notifiers->device_last);
 	unregister_pernet_subsys(&shim_net_ops);
+	shim_block_wait();
 }
 
 static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
