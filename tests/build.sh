@@ -21,10 +21,11 @@ kernel() {
 	printf '%s\n' CONFIG_MODULES=y CONFIG_NF_TABLES=m CONFIG_NF_FLOW_TABLE=m "$@" >"$dir/kernel/.config"
 }
 
-# refused TEXT WORDS: with an exit status, in one line, in these words.
+# refused TEXT WORDS [KDIR]: with an exit status, in one line, in these words. With an empty KDIR it is
+# for the running kernel.
 refused() {
-	local message status=0
-	message=$("$TOP/scripts/find-kdir" "$dir/kernel" 2>&1) || status=$?
+	local message status=0 kdir=${3-$dir/kernel}
+	message=$("$TOP/scripts/find-kdir" ${kdir:+"$kdir"} 2>&1) || status=$?
 	check "$1: is refused" [ "$status" != 0 ]
 	is "$(wc -l <<<"$message")" 1 "$1: in one line"
 	check "$1: which says \"$2\"" grep -q -- "$2" <<<"$message"
@@ -48,3 +49,15 @@ refused "a directory without symbols" "no Module.symvers"
 echo >"$dir/kernel/Module.symvers"
 echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.2.3"' >>"$dir/kernel/.config"
 refused "a kernel of another compiler" "built with 'rustc 1.2.3'"
+
+# program NAME COMMAND: comes before the real one.
+program() { install -D /dev/stdin "$dir/bin/$1" <<<"#!/bin/sh"$'\n'"$2"; }
+PATH=$dir/bin:$PATH
+program uname "echo 99.1-none"
+program dpkg-query "exit 1"
+refused "a running kernel of unknown origin" "no build directory for the running kernel 99.1-none" ""
+program dpkg-query "echo 99.1-1"
+echo CONFIG_MODULES=y >/boot/config-99.1-none
+refused "a running kernel without Rust" "has no CONFIG_RUST=y" ""
+program uname "echo 6.12.9-old"
+refused "an old running kernel" "too old" ""
