@@ -99,7 +99,7 @@ flow_open more_tcp tcp4
 flow_open more_udp udp4
 check "and four more" wait_rules 12
 ip link set nic2 netns "$router"
-nic latency_us 300000
+nic latency_us $((300000 + 100000 * SLOWNESS))
 evicting() { fails rules_are 12; }
 on "$router" ip neigh replace 10.0.2.2 lladdr 02:00:00:00:00:77 dev nic1
 check "a neighbour changes its MAC: rules leave the NIC" busywait $LIMIT evicting
