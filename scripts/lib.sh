@@ -93,14 +93,15 @@ kernel_makevars() {
 }
 
 kernel_key() {
-	local fragments
+	local fragments recipe
 	fragments=$(kernel_fragments "$1") || exit
+	recipe=$(kernel_recipe "$1")
 	# The compilers are part of the key: Rust metadata fits one rustc only.
 	# shellcheck disable=SC2086
 	{
 		echo "kernel-1 $1 $(kernel_version)"
 		kernel_makevars "$1"
-		cat "$(root_dir)/etc/nft-offload-toolchain" $fragments $(kernel_recipe "$1")
+		cat "$(root_dir)/etc/nft-offload-toolchain" $fragments $recipe
 	} | digest
 }
 
