@@ -17,6 +17,15 @@ by_mark() {
 		add rule inet fw before iifname "nic0" meta mark set 7 $1
 	END
 }
+# in_hardware_by_mark TEXT NAME: where conntrack keeps the mark.
+in_hardware_by_mark() {
+	by_mark "ct mark set meta mark"
+	flow_open "$2" tcp4
+	check "$1: in the NIC" flow_send_until "$2" $LIMIT rules_are 2
+	flow_close "$2"
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+}
 complaints() { told "is not found again" | grep -c . || true; }
 
 # The main table does not know the way.
@@ -24,22 +33,12 @@ on "$router" ip route del 10.0.2.0/24 dev nic1
 on "$router" ip route add 10.0.2.0/24 dev nic1 table 7
 on "$router" ip rule add fwmark 7 lookup 7
 
-by_mark "ct mark set meta mark"
-flow_open kept tcp4
-check "routed by a mark that conntrack keeps: in the NIC" flow_send_until kept $LIMIT rules_are 2
-flow_close kept
-on "$router" nft flush ruleset
-on "$router" conntrack -F 2>/dev/null
+in_hardware_by_mark "routed by a mark that conntrack keeps" kept
 
 # The table of an uplink: it does not know the way back, which replies, without the mark, do not need.
 on "$router" ip route replace default via 10.0.2.2 dev nic1 onlink table 7
 on "$router" ip route del 10.0.2.0/24 dev nic1 table 7
-by_mark "ct mark set meta mark"
-flow_open uplink tcp4
-check "by a mark that replies do not have: in the NIC" flow_send_until uplink $LIMIT rules_are 2
-flow_close uplink
-on "$router" nft flush ruleset
-on "$router" conntrack -F 2>/dev/null
+in_hardware_by_mark "by a mark that replies do not have" uplink
 on "$router" ip route add 10.0.2.0/24 dev nic1 table 7
 on "$router" ip route del default table 7
 
