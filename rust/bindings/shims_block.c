@@ -12,7 +12,9 @@
  * block_setup_lock is held while anything is bound, unbound or taken off by
  * block_cleanup(); the core's flow_indr_block_lock nests in it. The lock of a
  * block guards its list against the requests that are under way: it nests in
- * block_setup_lock and, for reading, around each request.
+ * block_setup_lock and, for reading, around each request. It is held for writing
+ * while two drivers of an indirect block give their callbacks back, so that
+ * flow_indr_block_lock and what drivers take to be unbound nest in it.
  */
 #include <linux/module.h>
 #include <linux/netdevice.h>

@@ -39,7 +39,7 @@ impl Conntrack {
 
     /// Says so again: [`Self::clear_hw_offload`] was for an older flow of the connection.
     pub(crate) fn set_hw_offload(&self) {
-        // SAFETY: As above.
+        // SAFETY: The type invariant keeps the entry alive; the bit is changed atomically.
         unsafe { bindings::shim_ct_set_hw_offload(self.0.get()) }
     }
 

@@ -284,7 +284,8 @@ impl<T: Offload> Tables<T> {
 
         while let Some((next, table)) = self.enter_after(number) {
             number = next;
-            // SAFETY: The entry stays in the list until `leave`, and so the table is valid.
+            // SAFETY: The entry has a user until `leave`, for which `remove` waits; so it stays in the
+            // list, and the table is valid.
             let shared = unsafe { table.as_ref() };
             f(&shared.offload, &Access(shared));
             self.leave(number);

@@ -217,28 +217,26 @@ impl Index {
 
     /// An older flow of the same connection, if one is still in the index.
     pub(super) fn predecessor(&self, record: &Record) -> Option<Arc<Record>> {
-        let connection = record.connection();
-        let client = connection?.client();
-        let maps = self.maps.lock();
-        let cursor = maps
-            .receivers
-            .cursor_lower_bound(&(client, connection, 0))?;
-        let (&(addr, found, id), older) = cursor.current();
-
-        ((addr, found) == (client, connection) && id < record.id()).then(|| older.clone())
+        self.first_of_connection(record, 0)
+            .filter(|older| older.id() < record.id())
     }
 
     /// A newer flow of the same connection, if there is one.
     pub(super) fn successor(&self, record: &Record) -> Option<Arc<Record>> {
+        self.first_of_connection(record, record.id() + 1)
+    }
+
+    /// The first flow of the connection of `record` whose id is not less than `from`.
+    fn first_of_connection(&self, record: &Record, from: u64) -> Option<Arc<Record>> {
         let connection = record.connection();
         let client = connection?.client();
         let maps = self.maps.lock();
         let cursor = maps
             .receivers
-            .cursor_lower_bound(&(client, connection, record.id() + 1))?;
-        let (&(addr, found, _), newer) = cursor.current();
+            .cursor_lower_bound(&(client, connection, from))?;
+        let (&(addr, found, _), first) = cursor.current();
 
-        ((addr, found) == (client, connection)).then(|| newer.clone())
+        ((addr, found) == (client, connection)).then(|| first.clone())
     }
 }
 

@@ -26,7 +26,7 @@
 //! | [`devices::Device`]'s orphans | a failed removal is tried again |
 //! | [`index::Index`]; `xa_lock` of [`table::Table`]'s flows, which does not sleep; the list of [`Tables`](crate::netfilter::flowtable::Tables) | looked into, for a moment |
 //! | `block_setup_lock` (shims_block.c) | drivers are bound and unbound |
-//! | a block's own lock (shims_block.c) | drivers are asked for rules |
+//! | a block's own lock (shims_block.c) | for reading: drivers are asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
 //!
 //! On the packet path runs only `Table::led_nowhere`, which takes none and allocates nothing; notifiers
 //! only put events into a queue without locks.
