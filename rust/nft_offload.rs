@@ -10,7 +10,10 @@ use kernel::{
     sync::Arc, //
 };
 use net::notifier::Notifiers;
-use netfilter::flowtable::{self, CModule, Tables};
+use netfilter::{
+    flowtable_type::{self, CModule},
+    tables::Tables, //
+};
 use offload::{
     table::Table,
     truth::Context, //
@@ -53,7 +56,7 @@ module! {
 
 struct NftOffload {
     // In this order: no table is left when nobody listens any more.
-    _types: flowtable::Registration<Table>,
+    _types: flowtable_type::Registration<Table>,
     _notifiers: Pin<KBox<Notifiers<Context>>>,
 }
 
@@ -71,7 +74,7 @@ impl kernel::Module for NftOffload {
         in_range("incapable", *module_parameters::incapable.value(), 1)?;
         in_range("partial", *module_parameters::partial.value(), 1)?;
         in_range("ttl", *module_parameters::ttl.value(), 2)?;
-        if let Some(c_module) = flowtable::c_module(module) {
+        if let Some(c_module) = flowtable_type::c_module(module) {
             let (how, advice) = match c_module {
                 CModule::Loaded => (
                     "loaded",
@@ -91,7 +94,7 @@ impl kernel::Module for NftOffload {
         let notifiers = KBox::pin_init(Notifiers::new(context.clone()), GFP_KERNEL)?;
 
         Ok(Self {
-            _types: flowtable::Registration::new(module, tables, context)?,
+            _types: flowtable_type::Registration::new(module, tables, context)?,
             _notifiers: notifiers,
         })
     }

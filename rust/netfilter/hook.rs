@@ -24,7 +24,8 @@ use crate::{
     },
     netfilter::{
         flow::{Direction, FlowOffload},
-        flowtable::{Flowtable, Offload}, //
+        flowtable::Flowtable,
+        flowtable_type::Offload, //
     },
 };
 use kernel::prelude::*;

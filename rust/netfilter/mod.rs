@@ -5,4 +5,6 @@
 pub(crate) mod conntrack;
 pub(crate) mod flow;
 pub(crate) mod flowtable;
+pub(crate) mod flowtable_type;
 pub(crate) mod hook;
+pub(crate) mod tables;

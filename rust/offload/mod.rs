@@ -19,12 +19,12 @@
 //! | lock | held where |
 //! |---|---|
 //! | RTNL | nftables' notifier of devices calls; a worker waits for it with nothing else held, all others only try |
-//! | `commit_mutex` (nftables) | tables come and go, devices join and leave; waits for who has [`Access`](crate::netfilter::flowtable::Access) |
+//! | `commit_mutex` (nftables) | tables come and go, devices join and leave; waits for who has [`Access`](crate::netfilter::tables::Access) |
 //! | the flowtable's `flow_block_lock` | for reading: C's requests, one eviction; for writing: devices join and leave |
 //! | [`devices::Registry`] | drivers are bound and unbound; orphans are tried again by the worker |
 //! | a [`record::Record`]'s state | drivers are asked for rules of the flow |
 //! | [`devices::Device`]'s orphans | a failed removal is tried again |
-//! | [`index::Index`]; `xa_lock` of [`table::Table`]'s flows, which does not sleep; the list of [`Tables`](crate::netfilter::flowtable::Tables) | looked into, for a moment |
+//! | [`index::Index`]; `xa_lock` of [`table::Table`]'s flows, which does not sleep; the list of [`Tables`](crate::netfilter::tables::Tables) | looked into, for a moment |
 //! | `block_setup_lock` (shims_block.c) | drivers are bound and unbound |
 //! | a block's own lock (shims_block.c) | for reading: drivers are asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
 //!

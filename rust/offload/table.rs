@@ -16,7 +16,9 @@ use crate::{
     },
     netfilter::{
         flow::{Direction, Flow, FlowOffload},
-        flowtable::{Access, Flowtable, Offload}, //
+        flowtable::Flowtable,
+        flowtable_type::Offload,
+        tables::Access, //
     },
     offload::{
         aging,

@@ -12,7 +12,7 @@ use crate::{
         namespace::NetId,
         notifier::{self, Event, Listener}, //
     },
-    netfilter::flowtable::Tables,
+    netfilter::tables::Tables,
     offload::{
         devices::{Orphans, Registry},
         table::Table, //
