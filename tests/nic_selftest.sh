@@ -54,6 +54,7 @@ cleanup() {
 	jobs -p | xargs -r kill 2>/dev/null
 	wait 2>/dev/null
 	lsmod | grep -q '^emunic ' && rmmod emunic
+	modprobe -qr nf_flow_table_inet
 	for ns in "$CLIENT" "$SERVER" "$OTHER"; do
 		ip netns del "$ns" 2>/dev/null
 	done

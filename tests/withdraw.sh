@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug stock
+# races: everything goes under traffic
 # timeout: 300
 #
 # When nftables takes a flowtable or a device away, the NIC has no rule left by the time that

@@ -31,7 +31,6 @@ done <<'END'
 [    4.9] refcount_t: underflow; use-after-free.
 [    4.9] unregister_netdevice: waiting for nic0 to become free. Usage count = 2
 [    4.9] ref_tracker: eth%d@00000000 has 1/1 users at
-[    4.9] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
 [    4.9] kmemleak: Kernel memory leak detector disabled
 unreferenced object 0xffff888003c5f000 (size 104):
 [    4.9] ODEBUG: free active (active state 0) object: 00000000 object type: work_struct
@@ -52,6 +51,8 @@ done <<'END'
 [    4.9] plant: loading out-of-tree module taints kernel.
 [    4.9] plant: module verification failed: signature and/or required key missing - tainting kernel
 [    0.0] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on, data leaks possible
+[    4.9] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
+[    0.000000] kmemleak: Kernel memory leak detector disabled
 [    0.0] rcu: 	RCU CPU stall warnings timeout set to 60 (rcu_cpu_stall_timeout).
 [    4.9] clocksource: timekeeping watchdog on CPU1: Marking clocksource 'tsc' as unstable
 [    4.9] workqueue: nf_flow_work hogged CPU for >10000us 4 times, consider switching to WQ_UNBOUND

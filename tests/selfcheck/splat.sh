@@ -46,6 +46,11 @@ says() {
 if [ "$MACHINE" = uml ]; then
 	says <<-'END'
 		ok   pass
+		ok   leak
+		FAIL kmemleak .*leaks
+	END
+	says <<-'END'
+		ok   pass
 		FAIL fail
 		skip skip .*nothing to see
 		FAIL slow .*no end within 5 s

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
+# races: all events at once, at random
 # timeout: 500
 # alone: frames are looked at in time
 #
