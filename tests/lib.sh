@@ -134,8 +134,12 @@ _insmod() {
 	}
 	name=${file##*/} name=${name%.ko}
 	# To find out takes an emulated machine a second.
-	[ -e "/run/$name.depends" ] || modinfo -F depends "$file" >"/run/$name.depends"
-	deps=$(<"/run/$name.depends")
+	if [ -e "/run/$name.depends" ]; then
+		deps=$(<"/run/$name.depends")
+	else
+		deps=$(modinfo -F depends "$file")
+		echo "$deps" >"/run/$name.depends"
+	fi
 	# shellcheck disable=SC2086
 	[ -z "$deps" ] || modprobe -a ${deps//,/ }
 	insmod "$file" "$@"
@@ -189,12 +193,13 @@ memory_failures() { echo $((1000000000 - $(</sys/kernel/debug/failslab/times)));
 
 # --- the kernel log, which is not cleared: a splat would be lost
 
-# mark_log: `told` sees what comes from now on.
+# mark_log: `told` sees what comes from now on, and not only since the test has begun.
 mark_log() {
 	_mark="mark $((_marks += 1)) of $$"
 	echo "$_mark" >/dev/kmsg
 }
-_mark=. _marks=0
+_marks=0
+mark_log
 
 # told [WORDS]: what the module has said since the mark, or the lines with these words of it.
 told() { busybox dmesg | busybox sed -n "/$_mark/,\$ { /nft_offload: .*${1:-}/p; }"; }
@@ -220,7 +225,7 @@ on() {
 	*)
 		# busybox's needs no libraries, and so starts in a third of the time. But it takes
 		# a program's name for one of its own.
-		hash "$1" && busybox nsenter --net="/run/netns/$ns" "${BASH_CMDS[$1]}" "${@:2}"
+		hash "$1" && busybox nsenter --net="/run/netns/$ns" "${BASH_CMDS[$1]-$1}" "${@:2}"
 		;;
 	esac
 }
@@ -279,6 +284,8 @@ topology() {
 	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
 	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64
 	_address "$server" wire1 10.0.2.2/24 fd00:2::2/64 10.0.2.1 fd00:2::1
+	# Namespaces take after the initial one.
+	[ -z "$init" ] || at_exit sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
 	ways_work
 }
 

@@ -55,6 +55,7 @@ cleanup() {
 	wait 2>/dev/null
 	lsmod | grep -q '^emunic ' && rmmod emunic
 	modprobe -qr nf_flow_table_inet
+	sysctl -qw net.ipv4.ip_forward=0
 	for ns in "$CLIENT" "$SERVER" "$OTHER"; do
 		ip netns del "$ns" 2>/dev/null
 	done

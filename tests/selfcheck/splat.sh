@@ -18,7 +18,7 @@ cp -u "$TOP"/tests/selfcheck/planted/{Kbuild,plant.c} "$build"
 }
 
 # says RESULT NAME REMARK…, one per line on standard input: what the runner has to say when it
-# runs the tests of these names. ("kmemleak" is a result of its own, at the end of a boot.)
+# runs the tests of these names. ("kmemleak-N" is a result of its own, at the end of a boot.)
 says() {
 	local expected names failed passed said status=0 result name remark
 	expected=$(grep .)
@@ -47,7 +47,7 @@ if [ "$MACHINE" = uml ]; then
 	says <<-'END'
 		ok   pass
 		ok   leak
-		FAIL kmemleak .*leaks
+		FAIL kmemleak-[0-9]+ .*leaks
 	END
 	says <<-'END'
 		ok   pass
@@ -65,7 +65,7 @@ else
 	says <<-'END'
 		ok   pass
 		ok   leak
-		FAIL kmemleak .*leaks
+		FAIL kmemleak-[0-9]+ .*leaks
 	END
 	says <<-'END'
 		FAIL uaf .*splat
