@@ -54,12 +54,14 @@ fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECO
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
 
 .PHONY: bench bench-doc stress
-bench: ## this module and the C module side by side: build/bench.json, table and plot
+bench: ## this module and the C module side by side: build/bench.json, tables and plots; SCALE_FLOWS (100000)
 	@scripts/bench
 
-bench-doc: bench ## and puts table and plot into Documentation
-	@scripts/enter -- scripts/insert-table truth build/bench/truth.md Documentation/truth.md
-	@cp build/bench/truth.svg Documentation/truth.svg
+bench-doc: bench ## and puts tables and plots into Documentation
+	@for name in truth scale; do \
+		scripts/enter -- scripts/insert-table $$name build/bench/$$name.md Documentation/$$name.md && \
+		cp build/bench/$$name.svg Documentation/$$name.svg || exit; \
+	done
 
 stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run
 	@$(MAKE) --no-print-directory module-$(or $(M),debug)
