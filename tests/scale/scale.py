@@ -117,7 +117,7 @@ class Scale:
         for number, (there, back) in enumerate(self.frames()):
             self.client.sock.send(there)
             self.server.sock.send(back)
-            if number % (args.flows // 50) == 0:
+            if number % max(1, args.flows // 50) == 0:
                 progress.append((round(time.monotonic() - start, 2), counter("rules")))
         result["offered_s"] = round(time.monotonic() - start, 2)
         until(lambda: counter("rules") >= 2 * args.flows, args.limit)
