@@ -5,6 +5,7 @@
 //! The abstractions of C are in [`net`] and [`netfilter`], the module's own logic is in
 //! [`offload`].
 
+use compat::param;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -20,6 +21,7 @@ use offload::{
 };
 
 mod bindings;
+mod compat;
 mod net;
 mod netfilter;
 mod offload;
@@ -71,9 +73,9 @@ fn in_range(name: &str, value: u8, max: u8) -> Result {
 
 impl kernel::Module for NftOffload {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        in_range("incapable", *module_parameters::incapable.value(), 1)?;
-        in_range("partial", *module_parameters::partial.value(), 1)?;
-        in_range("ttl", *module_parameters::ttl.value(), 2)?;
+        in_range("incapable", param(module_parameters::incapable.value()), 1)?;
+        in_range("partial", param(module_parameters::partial.value()), 1)?;
+        in_range("ttl", param(module_parameters::ttl.value()), 2)?;
         if let Some(c_module) = flowtable_type::c_module(module) {
             let (how, advice) = match c_module {
                 CModule::Loaded => (

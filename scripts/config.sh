@@ -7,13 +7,22 @@
 # The Debian release of the build root; the kernel comes from its backports.
 SUITE=${NFT_OFFLOAD_SUITE:-trixie}
 
-# The kernel: its series, and the exact package version if it must be a certain
-# one (empty: the newest in the archive when `scripts/setup` first looks).
-KERNEL_SERIES=${NFT_OFFLOAD_KERNEL_SERIES:-7.2}
-KERNEL_VERSION=${NFT_OFFLOAD_KERNEL_VERSION:-}
+# The series of Debian's archive that the module is tested with, the default first.
+KERNEL_SUPPORTED="7.3 7.2"
 
 # The oldest series that the module can be built for.
 KERNEL_OLDEST=7.2
+
+# The kernel: a series (KERNEL=7.2), of which the newest in the archive is taken when `scripts/setup`
+# first looks, or an exact package version (KERNEL=7.2.12-1~bpo13+1).
+KERNEL=${KERNEL:-${KERNEL_SUPPORTED%% *}}
+case $KERNEL in
+*-*)
+	KERNEL_VERSION=$KERNEL
+	KERNEL_SERIES=$(cut -d. -f1,2 <<<"$KERNEL")
+	;;
+*) KERNEL_VERSION='' KERNEL_SERIES=$KERNEL ;;
+esac
 
 # KASAN with Rust needs clang; libclang is also what bindgen parses with.
 LLVM_VERSION=${NFT_OFFLOAD_LLVM:-19}

@@ -62,9 +62,11 @@ kernel_source() { echo "/kernels/source-$(kernel_version)"; }
 
 # What the configuration of MACHINE is made of, in order.
 kernel_fragments() {
+	local series=$TOP/scripts/kernel/$KERNEL_SERIES.config
+	[ -e "$series" ] || series=
 	case $1 in
-	uml) echo "$TOP"/scripts/kernel/{common,uml}.config ;;
-	debug) echo "$TOP"/scripts/kernel/{common,debug}.config ;;
+	uml) echo "$TOP"/scripts/kernel/{common,uml}.config $series ;;
+	debug) echo "$TOP"/scripts/kernel/{common,debug}.config $series ;;
 	stock) ;;
 	*) die "no machine is called '$1'; there are: $MACHINES" ;;
 	esac
@@ -151,7 +153,7 @@ in_root() {
 	local root=$1 share=$2
 	shift 2
 	local keep=() name
-	for name in TERM http_proxy https_proxy no_proxy ${!NFT_OFFLOAD_@}; do
+	for name in TERM KERNEL http_proxy https_proxy no_proxy ${!NFT_OFFLOAD_@}; do
 		[ -z "${!name+set}" ] || keep+=("$name=${!name}")
 	done
 	# Three shells: one makes the mounts; the second stays outside the process

@@ -206,7 +206,7 @@ make_source() {
 	local work resolved version release dir
 	host_resolv "$(root_dir)"
 	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel 2>>"$LOG") || failed "source"
-	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another with NFT_OFFLOAD_KERNEL_SERIES or NFT_OFFLOAD_KERNEL_VERSION"
+	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}"
 	read -r version release <<<"$resolved"
 	work=$(scratch source)
 	dir=$CACHE/kernels/source-$version

@@ -7,6 +7,7 @@
 //! old one is unbound. Most drivers refuse a second binding of a device, so all share one.
 
 use crate::{
+    compat::param,
     module_parameters,
     net::{
         device::NetDevice,
@@ -61,7 +62,7 @@ impl Device {
         };
         let init = pin_init!(Self {
             driver,
-            dialect: Atomic::new(u32::from(*module_parameters::ttl.value())),
+            dialect: Atomic::new(u32::from(param(module_parameters::ttl.value()))),
             orphans <- new_mutex!(KVec::new()),
         }? Error);
         Ok(device.pin_init_with(init)?.into())

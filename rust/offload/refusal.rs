@@ -3,6 +3,7 @@
 //! Why a flow is not in hardware.
 
 use crate::{
+    compat::param,
     module_parameters,
     net::{
         eopnotsupp,
@@ -165,7 +166,7 @@ pub(super) fn remind(
     static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
 
     let until = QUIET_UNTIL.load(Relaxed);
-    let next = now + ms(*module_parameters::report_ms.value());
+    let next = now + ms(param(module_parameters::report_ms.value()));
     if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
         return false;
     }

@@ -7,6 +7,7 @@
 //! `partial` says that half a flow is good enough.
 
 use crate::{
+    compat::param,
     module_parameters,
     net::{
         device::NetDevice,
@@ -71,7 +72,7 @@ fn directions(flow: &FlowOffload) -> &'static [Direction] {
 
 /// Whether one direction may be in hardware without the other.
 fn keeps_partial() -> bool {
-    *module_parameters::partial.value() != 0
+    param(module_parameters::partial.value()) != 0
 }
 
 impl Table {
@@ -449,7 +450,7 @@ impl Offload for Table {
             return Ok(());
         };
         // With EAGAIN, nftables tries again.
-        let tolerated = *module_parameters::incapable.value() != 0 && error.errno != EAGAIN;
+        let tolerated = param(module_parameters::incapable.value()) != 0 && error.errno != EAGAIN;
         if error.errno != EAGAIN {
             pr_warn_ratelimited!(
                 "{}: cannot offload, so {}: {}.{}\n",
