@@ -38,5 +38,5 @@ TOOLCHAIN_PACKAGES="
 
 GUEST_PACKAGES="
 	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3
-	mount iputils-ping netcat-openbsd bpftool libbpf-dev python3-scapy python3-matplotlib jq procps psmisc util-linux
+	mount iputils-ping netcat-openbsd bpftool libbpf-dev bpftrace iw wpasupplicant python3-matplotlib jq procps psmisc util-linux
 	strace gdb-minimal less qemu-system-x86 busybox-static"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: stock
+# also: what users see first
 # side: host
 # timeout: 600
 #

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
+# also: what the kernel gives differs
 #
 # The module's KUnit suites.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

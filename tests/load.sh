@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug stock
+# also: whether it can be loaded at all
 #
 # Loading and unloading, and what stands in the way of it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug stock
+# also: flows of all kinds get into hardware
 # timeout: 300
 #
 # Connections go through the NIC: TCP, UDP and GRE, IPv4 and IPv6, routed and translated.

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug stock
+# also: nothing stays in hardware
 # races: everything goes under traffic
 # timeout: 300
 #

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
+# also: what the host would do is found with the kernel's own functions
 # timeout: 600
 # alone: times are measured
 #
