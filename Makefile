@@ -38,8 +38,12 @@ demo: ## real connections through NAT in the emulated NIC, on the stock kernel
 	@VM_BUILT=1 scripts/demo
 
 .PHONY: check
-check: ## all tests; T=GLOB M=uml,debug,stock: some tests on some machines
+check: ## all tests; T=GLOB M=uml,debug,stock: some; KERNEL=7.2: with another kernel; ALSO="7.2 arm64": there too
 	@T='$(T)' M='$(M)' scripts/check
+
+.PHONY: canary
+canary: ## the newest kernels of Debian's sid and experimental: does it build, boot, offload
+	@scripts/canary
 
 .PHONY: drivers-table
 drivers-table: ## the table of Documentation/drivers.md, from what a run finds
@@ -47,6 +51,11 @@ drivers-table: ## the table of Documentation/drivers.md, from what a run finds
 	@T=profiles M=uml scripts/check >/dev/null || [ -s build/check/uml/drivers.md ]
 	@scripts/enter -- scripts/insert-table drivers build/check/uml/drivers.md Documentation/drivers.md
 	@git --no-pager diff --stat Documentation/drivers.md
+
+.PHONY: tested-table
+tested-table: ## the table of README.md, of what the last whole `make check` has tested
+	@scripts/enter -- scripts/insert-table tested build/check/tested.md README.md
+	@git --no-pager diff --stat README.md
 
 .PHONY: fuzz
 fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECONDS (3600)

@@ -14,7 +14,7 @@ KERNEL_SUPPORTED="7.3 7.2"
 KERNEL_OLDEST=7.2
 
 # The kernel: a series (KERNEL=7.2), of which the newest in the archive is taken when `scripts/setup`
-# first looks, or an exact package version (KERNEL=7.2.12-1~bpo13+1).
+# first looks, or an exact package version (KERNEL=7.2.12-1~bpo13+1), or "newest".
 KERNEL=${KERNEL:-${KERNEL_SUPPORTED%% *}}
 case $KERNEL in
 *-*)
@@ -24,8 +24,8 @@ case $KERNEL in
 *) KERNEL_VERSION='' KERNEL_SERIES=$KERNEL ;;
 esac
 
-# KASAN with Rust needs clang; libclang is also what bindgen parses with.
-LLVM_VERSION=${NFT_OFFLOAD_LLVM:-19}
+# KASAN with Rust needs clang, for the debug machine. Empty: without.
+LLVM_VERSION=${NFT_OFFLOAD_LLVM-19}
 
 # Everything that is slow to make, shared by all checkouts of this user.
 CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kmod-nft-offload}
@@ -33,7 +33,7 @@ CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kmod-nft-offload}
 TOOLCHAIN_PACKAGES="
 	gcc make flex bison bc libelf-dev libssl-dev dwarves kmod cpio rsync xz-utils zstd
 	rustc rust-src rustfmt rust-clippy bindgen
-	clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev
+	${LLVM_VERSION:+clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev}
 	shellcheck flake8 perl python3 git"
 
 GUEST_PACKAGES="

@@ -115,6 +115,8 @@ host_apt_conf() {
 		grep -E '^Acquire::(https?::(Proxy|Timeout|Verify-[A-Za-z]*|CaInfo)|Force|Retries)' |
 		grep -vi 'detect' || true
 	echo 'Acquire::Retries "3";'
+	# An archive that is a copy may be older than what changes each day is valid.
+	case $SUITE in sid | experimental) echo 'Acquire::Check-Valid-Until "false";' ;; esac
 }
 
 # The archive that this host uses, if it is Debian's; empty otherwise.
@@ -140,21 +142,29 @@ bootstrap() {
 		unshare --pid --fork --kill-child --mount-proc -- mmdebstrap "$@"
 }
 
+# What the build root takes packages from.
+suites() {
+	case $SUITE in
+	sid) echo sid ;;
+	experimental) echo sid experimental ;;
+	*) echo "$SUITE" "$SUITE-updates" "$SUITE-backports" ;;
+	esac
+}
+
 make_root() {
-	local root mirror conf
+	local root mirror conf from
 	need_bootstrap
 	root=$(scratch root)
 	conf=$CACHE/work/apt.conf
 	host_apt_conf >"$conf"
 	mirror=$(host_mirror)
 	logged "bootstrap" bootstrap --variant=apt --include=ca-certificates \
-		--aptopt="$conf" --dpkgopt=force-unsafe-io "$SUITE" "$root" ${mirror:+"$mirror"}
+		--aptopt="$conf" --dpkgopt=force-unsafe-io "${SUITE/experimental/sid}" "$root" ${mirror:+"$mirror"}
 
 	# mmdebstrap wrote the archive it used, ours or its own default.
 	mirror=$(awk '$1 == "deb" { sub(/^deb (\[[^]]*\] )?/, ""); print $1; exit }' \
 		"$root/etc/apt/sources.list")
-	printf 'deb %s %s main\n' "$mirror" "$SUITE" "$mirror" "$SUITE-updates" \
-		"$mirror" "$SUITE-backports" >"$root/etc/apt/sources.list"
+	for from in $(suites); do printf 'deb %s %s main\n' "$mirror" "$from"; done >"$root/etc/apt/sources.list"
 	cp "$conf" "$root/etc/apt/apt.conf.d/80host"
 	echo 'APT::Install-Recommends "false";' >"$root/etc/apt/apt.conf.d/80lean"
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
@@ -174,7 +184,7 @@ make_root() {
 	' sh $TOOLCHAIN_PACKAGES $GUEST_PACKAGES
 	logged "toolchain" in_root "$root" "" sh -euc '
 		{ rustc -V; bindgen -V; gcc --version | head -n 1
-		  clang-'"$LLVM_VERSION"' --version | head -n 1; ld -v; } >/etc/nft-offload-toolchain.new
+		  '"${LLVM_VERSION:+clang-$LLVM_VERSION --version | head -n 1;}"' ld -v; } >/etc/nft-offload-toolchain.new
 		mv /etc/nft-offload-toolchain.new /etc/nft-offload-toolchain'
 	mv "$root" "$(root_dir)"
 }
@@ -186,28 +196,32 @@ host_resolv() {
 
 # --- the kernel's source, and the packages of the stock kernel
 
-# Prints "source-version kernel-release" of what the archive has, or of KERNEL_VERSION.
+# Prints "source-version kernel-release series" of what the archive has, or of KERNEL_VERSION.
 resolve_kernel() {
 	# shellcheck disable=SC2016
 	in_root "$(root_dir)" "" bash -euc '
 		apt-get -q update --error-on=any >&2
-		for version in ${2:-$(apt-cache madison "linux-source-$1" | cut -d"|" -f2)}; do
-			# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
-			image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-amd64\$" |
-				cut -d" " -f1 | tail -n 1)
-			[ -z "$image" ] || ! apt-cache show "$image=$version" >/dev/null || {
-				echo "$version ${image#linux-image-}"
-				exit
-			}
+		all=$(apt-cache search --names-only "^linux-source-[0-9.]*\$" | sed "s/ .*//; s/linux-source-//" | sort -rV)
+		[ "$1" = newest ] || all=$1
+		for series in $all; do
+			for version in ${2:-$(apt-cache madison "linux-source-$series" | cut -d"|" -f2)}; do
+				# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
+				image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-amd64\$" |
+					cut -d" " -f1 | tail -n 1)
+				[ -z "$image" ] || ! apt-cache show "$image=$version" >/dev/null || {
+					echo "$version ${image#linux-image-} $series"
+					exit
+				}
+			done
 		done' sh "$KERNEL_SERIES" "$KERNEL_VERSION"
 }
 
 make_source() {
-	local work resolved version release dir
+	local work resolved version release series dir
 	host_resolv "$(root_dir)"
 	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel 2>>"$LOG") || failed "source"
 	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}"
-	read -r version release <<<"$resolved"
+	read -r version release series <<<"$resolved"
 	work=$(scratch source)
 	dir=$CACHE/kernels/source-$version
 	if [ ! -d "$dir" ]; then
@@ -218,7 +232,7 @@ make_source() {
 			dpkg-deb --fsys-tarfile linux-source-*.deb |
 				tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
 				xz -dcT0 | tar -x --strip-components=1 -C source
-		' sh "linux-source-$KERNEL_SERIES=$version"
+		' sh "linux-source-$series=$version"
 		mv "$work/source" "$dir"
 	fi
 

@@ -95,8 +95,8 @@ is "$out/$(runs)" "kvm/1" "which is found out once"
 
 # The mode changes, QEMU does not: as after an update of the host's microcode, say.
 echo later >"$share/mode"
-vm echo done
-is "$status/$out" "0/done" "internal error before the command: it runs, emulated"
+vm echo "was here"
+is "$status/$out" "0/was here" "internal error before the command: it runs, emulated"
 check "internal error before the command: told in one line" \
 	grep -qx 'vm: KVM failed (KVM internal error. Suberror: 1): once more, emulated' "$share/err"
 again
