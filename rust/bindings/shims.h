@@ -150,7 +150,8 @@ void shim_neighbour_use(struct net *net, u32 ifindex, u8 family,
 			const u8 *addr);
 bool shim_dev_is_ethernet(struct net *net, u32 ifindex);
 int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
-		      struct shim_path_step *steps, unsigned int max);
+		      u16 ether_type, struct shim_path_step *steps,
+		      unsigned int max);
 
 /* notifiers: shims_notifier.c */
 enum shim_event_kind {

@@ -8,6 +8,7 @@
 #include <net/ndisc.h>
 #include <net/nexthop.h>
 
+#include "compat.h"
 #include "shims.h"
 
 /* Where the next hops of a route are put. */
@@ -220,11 +221,13 @@ static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)
 }
 
 /*
- * The devices that a frame to @mac passes from the device @ifindex on, itself
- * included. Returns how many there are; -ENETDOWN if one of them is not up.
+ * The devices that a frame to @mac with a packet of @ether_type passes from the
+ * device @ifindex on, itself included. Returns how many there are; -ENETDOWN if
+ * one of them is not up.
  */
 int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
-		      struct shim_path_step *steps, unsigned int max)
+		      u16 ether_type, struct shim_path_step *steps,
+		      unsigned int max)
 {
 	struct net_device_path_stack stack;
 	struct net_device_path_ctx ctx = {};
@@ -236,6 +239,7 @@ int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
 		return -ENODEV;
 
 	memcpy(ctx.daddr, mac, ETH_ALEN);
+	compat_path_ask(&ctx, htons(ether_type));
 	if (dev_fill_forward_path(&ctx, &stack) < 0)
 		return -ENETUNREACH;
 
@@ -251,7 +255,8 @@ int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
 			err = -ENETDOWN;
 
 		memset(step, 0, sizeof(*step));
-		step->type = path->type;
+		/* As nft_dev_path_info() does. */
+		step->type = compat_path_is_wifi(path) ? DEV_PATH_ETHERNET : path->type;
 		step->ifindex = READ_ONCE(path->dev->ifindex);
 		memcpy(step->source, path->dev->dev_addr, ETH_ALEN);
 		switch (path->type) {

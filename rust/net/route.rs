@@ -71,7 +71,7 @@ pub(crate) struct Step {
 /// What a device does to a frame, `enum net_device_path_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepKind {
-    /// Sends it.
+    /// Sends it. To C a Wi-Fi device (`DEV_PATH_IEEE80211`) is no other than this.
     Ethernet,
     /// Hands it to a switch, by this conduit.
     Dsa,
@@ -222,9 +222,15 @@ impl Net {
         unsafe { bindings::shim_dev_is_ethernet(self.as_raw(), ifindex) }
     }
 
-    /// The devices that a frame to `dest` passes from the device `ifindex` on. Fails if one of them
-    /// is down (`ENETDOWN`), or if it cannot be told. Does not sleep. C: `dev_fill_forward_path()`.
-    pub(crate) fn forward_path(&self, ifindex: u32, dest: MacAddress) -> Result<Steps> {
+    /// The devices that a frame to `dest` with a packet of `ether_type` passes from the device
+    /// `ifindex` on. Fails if one of them is down (`ENETDOWN`), or if it cannot be told. Does not
+    /// sleep. C: `dev_fill_forward_path()`.
+    pub(crate) fn forward_path(
+        &self,
+        ifindex: u32,
+        dest: MacAddress,
+        ether_type: u16,
+    ) -> Result<Steps> {
         let mut steps = Steps {
             raw: pin_init::zeroed(),
             len: 0,
@@ -236,6 +242,7 @@ impl Net {
                 self.as_raw(),
                 ifindex,
                 dest.as_ptr(),
+                ether_type,
                 steps.raw.as_mut_ptr(),
                 Steps::MAX as u32,
             )

@@ -9,7 +9,14 @@
 use crate::{
     net::{
         device::MacAddress,
-        flow_rule::{Addresses, ETH_P_PPP_SES, IPPROTO_TCP, IPPROTO_UDP},
+        flow_rule::{
+            Addresses,
+            ETH_P_IP,
+            ETH_P_IPV6,
+            ETH_P_PPP_SES,
+            IPPROTO_TCP,
+            IPPROTO_UDP, //
+        },
         namespace::Net,
         route::{Hop, Query, Step, StepKind}, //
     },
@@ -26,6 +33,8 @@ pub(super) struct Way {
     pub(super) ifindex: u32,
     /// The gateway, or the receiver itself.
     pub(super) neighbour: IpAddr,
+    /// Of the packets: a gateway may be of the other family.
+    ether_type: u16,
     /// Index of the device at the bottom, which is the hardware's.
     pub(super) egress: u32,
     source: MacAddress,
@@ -117,6 +126,7 @@ impl Way {
         Self {
             ifindex,
             neighbour,
+            ether_type: 0,
             egress: 0,
             source: [0; 6],
             dest: [0; 6],
@@ -126,18 +136,19 @@ impl Way {
     }
 
     /// How packets reach the neighbour now; `None` if they do not.
-    fn find(net: &Net, ifindex: u32, neighbour: IpAddr, mtu: u32) -> Option<Self> {
+    fn find(net: &Net, ifindex: u32, neighbour: IpAddr, ether_type: u16, mtu: u32) -> Option<Self> {
         let dest = if net.is_ethernet(ifindex) {
             net.neighbour(ifindex, neighbour)?
         } else {
             [0; 6]
         };
-        let steps = net.forward_path(ifindex, dest).ok()?;
+        let steps = net.forward_path(ifindex, dest, ether_type).ok()?;
         let bottom = descend(dest, steps.iter())?;
 
         Some(Self {
             ifindex,
             neighbour,
+            ether_type,
             egress: bottom.egress,
             source: bottom.source,
             dest: bottom.dest,
@@ -147,12 +158,19 @@ impl Way {
     }
 
     fn by(net: &Net, hop: Hop, receiver: IpAddr) -> Option<Self> {
-        Self::find(net, hop.ifindex, hop.gateway.unwrap_or(receiver), hop.mtu)
+        let ether_type = match receiver {
+            IpAddr::V4(_) => ETH_P_IP,
+            IpAddr::V6(_) => ETH_P_IPV6,
+        };
+        let neighbour = hop.gateway.unwrap_or(receiver);
+
+        Self::find(net, hop.ifindex, neighbour, ether_type, hop.mtu)
     }
 
     /// Whether packets still reach the neighbour in this way.
     pub(super) fn is_live(&self, net: &Net) -> bool {
-        Self::find(net, self.ifindex, self.neighbour, self.mtu).as_ref() == Some(self)
+        let now = Self::find(net, self.ifindex, self.neighbour, self.ether_type, self.mtu);
+        now.as_ref() == Some(self)
     }
 
     /// Has the host ask the neighbour whether it is still there if it has not been heard of for

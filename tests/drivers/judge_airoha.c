@@ -14,6 +14,7 @@
 #include "judge.h"
 #include "airoha_regs.h"
 #include "airoha_eth.h"
+#include "../../rust/bindings/compat.h"
 
 static void *judge_airoha_alloc(struct device *dev, size_t size,
 				dma_addr_t *dma)
@@ -212,7 +213,7 @@ static void judge_airoha_add_port(struct net_device *nic, unsigned int index)
 	dev->eth = judge_eth;
 	dev->qdma = &judge_eth->qdma[0];
 	if (index == 1)
-		dev->flags = AIROHA_PRIV_F_WAN;
+		dev->flags = BIT(AIROHA_DEV_F_WAN);
 	if (index < 2)
 		judge_eth->ports[index] = port;
 	else

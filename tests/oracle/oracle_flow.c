@@ -249,7 +249,7 @@ void oracle_make(struct oracle_case *c, const struct oracle_world *world,
 		make_encaps(tuple[dir], encap[dir], rnd);
 		if (odd && below(rnd, 16) == 0) {
 			tuple[dir]->tun_num = 1;
-			tuple[dir]->tun.l3_proto = below(rnd, 2) ? IPPROTO_IPIP : IPPROTO_IPV6;
+			prandom_bytes_state(rnd, &tuple[dir]->tun, sizeof(tuple[dir]->tun));
 		}
 	}
 	/* Where ports alone are translated, or nothing at all, the addresses are the same. */
