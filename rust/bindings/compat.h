@@ -34,6 +34,21 @@ static inline bool compat_path_is_wifi(const struct net_device_path *path)
 #endif
 }
 
+/* What a Wi-Fi device answers without a word from its driver. */
+static inline int compat_path_fill_wifi(struct net_device_path_ctx *ctx,
+					struct net_device_path *path)
+{
+#ifdef HAVE_PATH_IEEE80211
+	if (ctx->ieee80211) {
+		path->type = DEV_PATH_IEEE80211;
+		path->dev = ctx->dev;
+		ctx->dev = NULL;
+		return 0;
+	}
+#endif
+	return -EOPNOTSUPP;
+}
+
 /* Until 7.3 AIROHA_PRIV_F_WAN, which is BIT(0). */
 #ifndef HAVE_AIROHA_DEV_F_WAN
 #define AIROHA_DEV_F_WAN 0

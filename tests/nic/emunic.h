@@ -54,6 +54,9 @@
  *             what is bound from then on, and with +replay what was before:
  *             the core replays one BIND of each block, even of blocks that are
  *             gone if all drivers had refused it, and then the kernel crashes.
+ * wifi        "nicK": to who asks for the way that frames take (nftables does),
+ *             the port is a Wi-Fi device of mac80211 with hardware that makes
+ *             802.11 headers by itself; "none": no port is, as at first.
  * vanish      "nicK": unplugs the port: rules of it and to it are gone.
  * appear      "nicK": plugs it in again, in the initial namespace.
  *
@@ -175,6 +178,7 @@ enum emunic_word {
 	EMUNIC_INDIRECT,
 	EMUNIC_REDIRECT_VLAN_DEV,
 	EMUNIC_REPLAY,
+	EMUNIC_WED,
 	EMUNIC_NUM_WORDS,
 };
 
@@ -260,7 +264,8 @@ struct emunic_prog {
 	bool rewrite;		/* of the outer tag's ID, to what follows */
 	u16 rewrite_vid;
 	bool pppoe;
-	u8 out;
+	u8 out;			/* port, EMUNIC_MAX_PORTS: by out_dev */
+	int out_dev;		/* of others, index in the initial namespace */
 	struct emunic_tag tag[EMUNIC_MAX_TAGS];	/* to push, outer first */
 	u16 pppoe_sid;
 };
@@ -286,6 +291,7 @@ struct emunic_rule {
 struct emunic_port {
 	unsigned int index;
 	bool present;
+	bool wifi;
 	unsigned int num_rules;		/* that enter here */
 	struct net_device __rcu *nic;
 	struct net_device __rcu *wire;

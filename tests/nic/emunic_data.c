@@ -67,6 +67,22 @@ static void emunic_deliver(struct net_device *dev, struct sk_buff *skb,
 	netif_rx(skb);
 }
 
+/* The frame leaves by a device of others. Consumes it. */
+static void emunic_hand_over(struct net_device *dev, struct sk_buff *skb)
+{
+	skb_orphan(skb);
+	skb_scrub_packet(skb, true);
+	skb_clear_hash(skb);
+	skb->priority = 0;
+	skb->ip_summed = CHECKSUM_NONE;
+	skb->encapsulation = 0;
+	skb->dev = dev;
+	skb_reset_mac_header(skb);
+	skb_set_network_header(skb, ETH_HLEN);
+	skb->protocol = eth_hdr(skb)->h_proto;
+	dev_queue_xmit(skb);
+}
+
 static int emunic_dissect_l4(struct sk_buff *skb, unsigned int l3end,
 			     struct emunic_key *key, struct emunic_frame *f)
 {
@@ -417,13 +433,19 @@ static int emunic_execute(struct emunic_port *port, struct emunic_rule *rule,
 			  const struct emunic_frame *f, struct sk_buff *skb)
 {
 	const struct emunic_prog *prog = &rule->prog;
-	struct net_device *nic = rcu_dereference(emunic.port[prog->out].nic);
-	struct net_device *wire = rcu_dereference(emunic.port[prog->out].wire);
+	struct net_device *nic, *wire;
 	unsigned long now = jiffies;
 	unsigned int len = skb->len;
 	unsigned int l2len;
 	int delta;
 
+	if (prog->out_dev) {
+		nic = dev_get_by_index_rcu(&init_net, prog->out_dev);
+		wire = nic;
+	} else {
+		nic = rcu_dereference(emunic.port[prog->out].nic);
+		wire = rcu_dereference(emunic.port[prog->out].wire);
+	}
 	if (f->tcp_exc)
 		return EMUNIC_EXC_TCP_FLAGS;
 	if (f->ttl <= 1)
@@ -450,7 +472,10 @@ static int emunic_execute(struct emunic_port *port, struct emunic_rule *rule,
 	atomic64_add(len, &rule->bytes);
 	WRITE_ONCE(rule->last_used, now);
 	emunic_count(port, EMUNIC_NIC_PACKETS, len);
-	emunic_deliver(wire, skb, true);
+	if (prog->out_dev)
+		emunic_hand_over(nic, skb);
+	else
+		emunic_deliver(wire, skb, true);
 	return EMUNIC_HIT;
 }
 

@@ -140,8 +140,9 @@ static int emunic_rules_show(struct seq_file *m, void *v)
 	emunic_show_addr(m, " src=", key, &key->src);
 	seq_printf(m, " sport=%u", ntohs(key->sport));
 	emunic_show_addr(m, " dst=", key, &key->dst);
-	seq_printf(m, " dport=%u out=nic%u actions=", ntohs(key->dport),
-		   rule->prog.out);
+	seq_printf(m, " dport=%u out=%s%u actions=", ntohs(key->dport),
+		   rule->prog.out_dev ? "dev" : "nic",
+		   rule->prog.out_dev ?: rule->prog.out);
 	emunic_show_actions(m, rule);
 	seq_printf(m, " packets=%llu bytes=%llu idle_ms=%u%s\n",
 		   atomic64_read(&rule->packets), atomic64_read(&rule->bytes),

@@ -74,6 +74,10 @@ static const struct {
 	[EMUNIC_REDIRECT_VLAN_DEV] = { "redirect_vlan_dev", true },
 	/* take what the core replays; see the knob "indirect" */
 	[EMUNIC_REPLAY] = { "replay", false },
+	/* redirect to a device of others, which sends what it is handed, as
+	 * Wi-Fi chips do what comes from mtk's WED
+	 */
+	[EMUNIC_WED] = { "wed", false },
 };
 
 static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {
@@ -419,6 +423,42 @@ static const struct file_operations emunic_appear_fops = {
 	.write = emunic_appear_write,
 };
 
+static int emunic_wifi_show(struct seq_file *m, void *v)
+{
+	unsigned int i;
+
+	for (i = 0; i < emunic.num_ports; i++)
+		if (READ_ONCE(emunic.port[i].wifi))
+			seq_printf(m, "nic%u\n", i);
+	return 0;
+}
+
+static ssize_t emunic_wifi_write(struct file *file, const char __user *ubuf,
+				 size_t len, loff_t *ppos)
+{
+	struct emunic_port *port;
+	unsigned int i;
+	char *buf, *arg;
+	int err = 0;
+
+	buf = emunic_get_line(ubuf, len);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	arg = strim(buf);
+
+	port = emunic_port_by_name(arg);
+	if (port)
+		WRITE_ONCE(port->wifi, true);
+	else if (!strcmp(arg, "none"))
+		for (i = 0; i < emunic.num_ports; i++)
+			WRITE_ONCE(emunic.port[i].wifi, false);
+	else
+		err = -ENODEV;
+	kfree(buf);
+	return err ?: len;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(emunic_wifi);
+
 static int emunic_indirect_show(struct seq_file *m, void *v)
 {
 	seq_printf(m, "%d\n", emunic_indr_get());
@@ -449,6 +489,7 @@ void emunic_knobs_debugfs(struct dentry *dir)
 	debugfs_create_file("evict", 0200, dir, NULL, &emunic_evict_fops);
 	debugfs_create_file("reset", 0200, dir, NULL, &emunic_reset_fops);
 	debugfs_create_file("indirect", 0600, dir, NULL, &emunic_indirect_fops);
+	debugfs_create_file("wifi", 0600, dir, NULL, &emunic_wifi_fops);
 	debugfs_create_file("vanish", 0200, dir, NULL, &emunic_vanish_fops);
 	debugfs_create_file("appear", 0200, dir, NULL, &emunic_appear_fops);
 }

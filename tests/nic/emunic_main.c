@@ -8,6 +8,7 @@
 #include <linux/random.h>
 #include <linux/rtnetlink.h>
 
+#include "../../rust/bindings/compat.h"
 #include "emunic.h"
 
 struct emunic emunic = {
@@ -80,11 +81,26 @@ static const struct ethtool_ops emunic_ethtool_ops = {
 	.get_link_ksettings = emunic_get_link_ksettings,
 };
 
+/* The end of the way, as it is without this. */
+static int emunic_fill_forward_path(struct net_device_path_ctx *ctx,
+				    struct net_device_path *path)
+{
+	struct emunic_end *end = netdev_priv(ctx->dev);
+
+	if (READ_ONCE(end->port->wifi))
+		return compat_path_fill_wifi(ctx, path);
+	path->type = DEV_PATH_ETHERNET;
+	path->dev = ctx->dev;
+	ctx->dev = NULL;
+	return 0;
+}
+
 static const struct net_device_ops emunic_nic_ops = {
 	.ndo_open = emunic_open,
 	.ndo_stop = emunic_stop,
 	.ndo_start_xmit = emunic_nic_xmit,
 	.ndo_setup_tc = emunic_setup_tc,
+	.ndo_fill_forward_path = emunic_fill_forward_path,
 	.ndo_set_mac_address = eth_mac_addr,
 	.ndo_validate_addr = eth_validate_addr,
 };

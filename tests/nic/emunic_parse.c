@@ -604,6 +604,12 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 	if (act->dev && !out && emunic_accepts(EMUNIC_REDIRECT_VLAN_DEV) &&
 	    emunic_vlan_of(act->dev, &vlan))
 		out = vlan.port;
+	if (act->dev && !out && emunic_accepts(EMUNIC_WED) &&
+	    net_eq(dev_net(act->dev), &init_net)) {
+		prog->out = EMUNIC_MAX_PORTS;
+		prog->out_dev = act->dev->ifindex;
+		return 0;
+	}
 	if (!out) {
 		NL_SET_ERR_MSG_MOD(extack, "redirect: not a port of this NIC");
 		return emunic_accepts(EMUNIC_FOREIGN_EINVAL) ? -EINVAL :
@@ -736,7 +742,7 @@ static int emunic_parse_actions(const struct flow_action *action,
 		NL_SET_ERR_MSG_MOD(extack, "both MAC addresses must be set");
 		return -EINVAL;
 	}
-	if (emunic_accepts(EMUNIC_V6_PORT_MAC) &&
+	if (emunic_accepts(EMUNIC_V6_PORT_MAC) && !prog->out_dev &&
 	    key->n_proto == htons(ETH_P_IPV6))
 		emunic_own_mac(prog);
 	return 0;
