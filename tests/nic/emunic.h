@@ -45,8 +45,9 @@
  *             without a word to the host, so that STATS goes backwards.
  * accept      words with + or -, "default" first resets; see emunic_words in
  *             emunic_knobs.c. Reading shows the state of every word.
- * profile     mlx5-ft, mlx5-tc, mtk_ppe or airoha_ppe: what that driver takes
- *             and refuses, and its capacity, in one word; "none" for neither.
+ * profile     mlx5-ft, mlx5-tc, mtk_ppe, airoha_ppe, bnxt or tc-rtnl: what
+ *             that driver takes and refuses, and its capacity, in one word;
+ *             "none" for neither.
  *             Sets "accept" and "capacity", which may be changed afterwards;
  *             then it reads "custom". See emunic_profile.c.
  * indirect    "0": the NIC does not register for indirect blocks any more, and
@@ -179,6 +180,9 @@ enum emunic_word {
 	EMUNIC_REDIRECT_VLAN_DEV,
 	EMUNIC_REPLAY,
 	EMUNIC_WED,
+	EMUNIC_UNLOCKED,
+	EMUNIC_NEED_RTNL,
+	EMUNIC_ANY_ACTION,
 	EMUNIC_NUM_WORDS,
 };
 
@@ -292,6 +296,7 @@ struct emunic_port {
 	unsigned int index;
 	bool present;
 	bool wifi;
+	bool unlocked;			/* what tc was told at its last BIND */
 	unsigned int num_rules;		/* that enter here */
 	struct net_device __rcu *nic;
 	struct net_device __rcu *wire;

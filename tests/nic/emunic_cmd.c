@@ -4,6 +4,7 @@
 
 #include <linux/delay.h>
 #include <linux/error-injection.h>
+#include <linux/rtnetlink.h>
 #include <net/pkt_cls.h>
 
 #include "emunic.h"
@@ -147,6 +148,8 @@ noinline int emunic_clsflower(struct emunic_port *port,
 
 	if (type != TC_SETUP_CLSFLOWER)
 		return -EOPNOTSUPP;
+	if (emunic_accepts(EMUNIC_NEED_RTNL))
+		ASSERT_RTNL();
 
 	/* outside the lock: commands overlap, and the knobs stay usable */
 	if (latency)
@@ -224,7 +227,10 @@ static int emunic_setup_block(struct emunic_port *port, bool ft,
 		goto out;
 	}
 
-	bo->unlocked_driver_cb = true;
+	/* tc counts on the same answer at UNBIND */
+	if (bind)
+		port->unlocked = emunic_accepts(EMUNIC_UNLOCKED);
+	bo->unlocked_driver_cb = port->unlocked;
 	if (ft)
 		err = flow_block_cb_setup_simple(bo, &emunic_ft_cb_list,
 						 emunic_ft_cb, port, port,

@@ -78,6 +78,13 @@ static const struct {
 	 * Wi-Fi chips do what comes from mtk's WED
 	 */
 	[EMUNIC_WED] = { "wed", false },
+	/* say at BIND that callbacks do without RTNL; warn if they have to */
+	[EMUNIC_UNLOCKED] = { "unlocked", true },
+	[EMUNIC_NEED_RTNL] = { "need_rtnl", false },
+	/* take actions that are not known, and ADD, and do nothing about them;
+	 * nobody decrements the TTL
+	 */
+	[EMUNIC_ANY_ACTION] = { "any_action", false },
 };
 
 static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {

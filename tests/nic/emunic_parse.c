@@ -641,8 +641,11 @@ static int emunic_parse_action(const struct flow_action_entry *act,
 			       struct emunic_prog *prog, u16 *eth_bytes)
 {
 	switch (act->id) {
-	case FLOW_ACTION_MANGLE:
 	case FLOW_ACTION_ADD:
+		if (emunic_accepts(EMUNIC_ANY_ACTION))
+			return 0;
+		fallthrough;
+	case FLOW_ACTION_MANGLE:
 		return emunic_act_mangle(act, key, extack, prog, eth_bytes);
 	case FLOW_ACTION_CSUM:
 		if (emunic_accepts(EMUNIC_CSUM_MANGLED) && !*eth_bytes &&
@@ -677,6 +680,8 @@ static int emunic_parse_action(const struct flow_action_entry *act,
 	case FLOW_ACTION_REDIRECT:
 		return emunic_act_redirect(act, key, extack, prog);
 	default:
+		if (emunic_accepts(EMUNIC_ANY_ACTION))
+			return 0;
 		NL_SET_ERR_MSG_FMT_MOD(extack, "action %u not supported",
 				       act->id);
 		return -EOPNOTSUPP;
@@ -716,8 +721,9 @@ static int emunic_parse_actions(const struct flow_action *action,
 					FLOW_ACTION_HW_STATS_DELAYED_BIT))
 		return -EOPNOTSUPP;
 
-	prog->ttl_mode = emunic_accepts(EMUNIC_TTL_ADD) ? EMUNIC_TTL_KEEP :
-							  EMUNIC_TTL_AUTO;
+	prog->ttl_mode = emunic_accepts(EMUNIC_TTL_ADD) ||
+			 emunic_accepts(EMUNIC_ANY_ACTION) ? EMUNIC_TTL_KEEP :
+							     EMUNIC_TTL_AUTO;
 	flow_action_for_each(i, act, action) {
 		if (act->id == FLOW_ACTION_REDIRECT &&
 		    !flow_action_is_last_entry(action, act)) {

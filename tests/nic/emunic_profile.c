@@ -31,9 +31,11 @@
  *  UNKNOWN_EINVAL  en_tc.c:4943, 610
  *  REDIRECT_VLAN_DEV  en/tc/act/mirred.c:244
  *  (REPLAY)        it does, and crashes as the NIC would
+ *  UNLOCKED        en_main.c:4022, en/rep/tc.c:253
  */
 #define EMUNIC_MLX5							\
-	(BIT(EMUNIC_BLOCK) | BIT(EMUNIC_8021AD) | BIT(EMUNIC_TTL_ADD) |	\
+	(BIT(EMUNIC_UNLOCKED) |						\
+	 BIT(EMUNIC_BLOCK) | BIT(EMUNIC_8021AD) | BIT(EMUNIC_TTL_ADD) |	\
 	 BIT(EMUNIC_GRE) | BIT(EMUNIC_V6_MANGLE) | BIT(EMUNIC_L4_ONLY) | \
 	 BIT(EMUNIC_CSUM_MANGLED) | BIT(EMUNIC_VLAN_REWRITE) |		\
 	 BIT(EMUNIC_PRIO_RANGE) | BIT(EMUNIC_UNKNOWN_EINVAL) |		\
@@ -57,6 +59,7 @@
  * PUSH_OUTER_FIRST  vlan1 is the outer tag, mtk:486, airoha:459
  * OVERCOMMIT        taking a rule only queues it, mtk:509, airoha:1264
  * (INDIRECT)        neither calls flow_indr_dev_register()
+ * (UNLOCKED)        neither; nobody but tc asks
  */
 #define EMUNIC_PPE							\
 	(BIT(EMUNIC_FT) | BIT(EMUNIC_BLOCK) | BIT(EMUNIC_NEED_META) |	\
@@ -64,6 +67,29 @@
 	 BIT(EMUNIC_MANGLE_EINVAL) | BIT(EMUNIC_PPPOE_PUSH) |		\
 	 BIT(EMUNIC_PPPOE_MATCH) | BIT(EMUNIC_HAIRPIN) |		\
 	 BIT(EMUNIC_PUSH_OUTER_FIRST) | BIT(EMUNIC_OVERCOMMIT))
+
+/*
+ * broadcom/bnxt/bnxt_tc.c, which says yes to what it does not know:
+ * BLOCK             only, and (UNLOCKED), bnxt.c:15808, bnxt_vfr.c:176
+ * ANY_KEY           used_keys is only looked at for CONTROL and BASIC, :377;
+ *                   any tag is taken for 0x8100, :422
+ * ANY_ACTION        :340; neither ADD nor CSUM nor PPPOE_PUSH is done
+ * (TTL_ADD)         and nobody does it unasked: no TTL_DECREMENT among the
+ *                   flags of the request, :749
+ * 8021AD            any TPID is pushed, :94
+ * GRE               anything without PORTS, :1048
+ * V6_MANGLE         :231
+ * MANGLE_EINVAL     :223, :276
+ * HAIRPIN           no check
+ * FOREIGN_EINVAL    :361
+ * UNKNOWN_EINVAL    :1622
+ */
+#define EMUNIC_BNXT							\
+	(BIT(EMUNIC_BLOCK) | BIT(EMUNIC_ANY_KEY) |			\
+	 BIT(EMUNIC_ANY_ACTION) | BIT(EMUNIC_8021AD) | BIT(EMUNIC_GRE) | \
+	 BIT(EMUNIC_V6_MANGLE) | BIT(EMUNIC_MANGLE_EINVAL) |		\
+	 BIT(EMUNIC_HAIRPIN) | BIT(EMUNIC_FOREIGN_EINVAL) |		\
+	 BIT(EMUNIC_UNKNOWN_EINVAL))
 
 static const struct {
 	const char *name;
@@ -84,6 +110,12 @@ static const struct {
 	/* airoha:381, 453; airoha_eth.h:54, 56 */
 	{ "airoha_ppe", EMUNIC_PPE | BIT(EMUNIC_FOREIGN_EINVAL) |
 	  BIT(EMUNIC_V6_PORT_MAC), 24 * 1024 },
+	{ "bnxt", EMUNIC_BNXT, 0 },
+	/* no driver in particular: one that reads rules as mlx5 does, but relies
+	 * on the RTNL that tc takes for it, net/sched/cls_api.c:1656
+	 */
+	{ "tc-rtnl", (EMUNIC_MLX5 & ~BIT(EMUNIC_UNLOCKED)) |
+	  BIT(EMUNIC_NEED_PRIO) | BIT(EMUNIC_NEED_RTNL), 0 },
 };
 
 const char *emunic_profile_name(void)

@@ -534,6 +534,13 @@ def ttl_as_told(b):
             accept="+ttl_add",
         )
         b.case(
+            f"v{v} ttl added -1, taken and not done",
+            f,
+            f.change(**out),
+            f"{MACS} munge {words} add 255",
+            accept="+any_action",
+        )
+        b.case(
             f"v{v} ttl set",
             f,
             f.change(**out, ttl=99),
