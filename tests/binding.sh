@@ -3,8 +3,8 @@
 # machines: uml debug
 # timeout: 300
 #
-# Drivers that take no rules for flowtables but for tc (TC_SETUP_BLOCK), and devices that take
-# none at all.
+# Drivers that take no rules for flowtables but for tc (TC_SETUP_BLOCK): those that are bound so, those
+# that must not be, and devices that take none at all.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 bound() { is "$(nic_counter nic0.bound_ft) $(nic_counter nic0.bound_block)" "$1" "$2"; }
@@ -12,14 +12,14 @@ not_bound() { [ "$(nic_counter nic0.bound_block)$(nic_counter nic1.bound_block)"
 
 load_module
 topology
-nic accept "-ft +block"
+nic profile mlx5-tc
 
 for proto in tcp4 udp6; do
 	flowtable_ruleset | load_ruleset
 	bound "0 1" "the driver is bound as for tc"
 	flow_open $proto $proto
 	check "$proto: both directions are in the NIC" wait_rules 2
-	is "$(nic_rules | grep -c via=block)" 2 "$proto: as rules of tc"
+	is "$(nic_rules | grep -c 'via=block .*ttl_dec')" 2 "$proto: as rules of tc, which say that the TTL is decremented"
 	cpu=$(nic_counter cpu_packets)
 	flow_send $proto 20000
 	check "$proto: packets pass in the NIC" [ $(($(nic_counter cpu_packets) - cpu)) -lt 10 ]
@@ -54,25 +54,59 @@ check "the log says what to do" grep -q 'nic0: tc has the driver.* remove its in
 on "$router" tc qdisc del dev nic0 clsact
 check "then it works" eval 'flowtable_ruleset | load_ruleset'
 on "$router" nft flush ruleset
+check "nothing is bound" busywait $LIMIT not_bound
 
-# A real driver that agrees to be bound for flowtables and has no callback.
+# refused_as_by_c DEVICES: with the error that C has from a driver that takes rules for tc only.
+refused_as_by_c() {
+	grep "Operation not supported" <(flowtable_ruleset devices="$1" | load_ruleset 2>&1)
+}
+for_tc_only() { grep "$1: cannot offload, so $2: its driver takes rules for tc only.*unlocked_driver_cb" <(told); }
+stays_in_software() { told "stays in software: .* takes no rules for this flowtable" | grep .; }
+is_not_asked() { [ "$(nic_counter replace_ok)$(nic_counter replace_failed)" = 00 ]; }
+
+# One that takes what it does not understand, and one that counts on RTNL when it is given a rule.
+for profile in bnxt tc-rtnl; do
+	nic profile $profile
+	nic counters 0
+	mark_log
+	check "$profile fails the ruleset, as with the C module" refused_as_by_c "nic0, nic1"
+	check "$profile: the log says why" for_tc_only "nic." "the flowtable is refused"
+	check "$profile: and what to do" grep -q 'Take the device or "flags offload" out of' <(last_told)
+	check "$profile: nothing is bound" busywait $LIMIT not_bound
+	is "$(nic_counter bind_ok)" "$(nic_counter unbind_ok)" "$profile: the driver is unbound as often as it was bound"
+	check "$profile: tc can have the device" on "$router" tc qdisc add dev nic0 clsact
+	mark_log
+	check "$profile: then the ruleset fails, too" refused_as_by_c nic0
+	check "$profile: and nobody is sent to tc in vain" eval 'for_tc_only nic0 .* && fails grep "remove its" <(told)'
+	on "$router" tc qdisc del dev nic0 clsact
+	check "$profile: no rule was given to it" is_not_asked
+done
+
+# A real one of that kind, which agrees to be bound for flowtables and has no callback for them.
 modprobe netdevsim
 at_exit modprobe -r netdevsim
 echo "1 1" >/sys/bus/netdevsim/new_device
 sim=$(ls /sys/bus/netdevsim/devices/netdevsim1/net)
 ip link set "$sim" netns "$router"
-on "$router" tc qdisc add dev "$sim" clsact
-check "netdevsim, if tc has it, fails the ruleset" \
-	fails eval 'flowtable_ruleset devices="nic0, $sim" | load_ruleset'
-check "and the log says what to do" grep -q "$sim: tc has the driver.* remove its ingress" <(told)
-on "$router" tc qdisc del dev "$sim" clsact
+nic profile mlx5-tc
 mark_log
-flowtable_ruleset devices="nic0, $sim" | load_ruleset
-check "netdevsim takes rules for tc, so nothing is said about it" \
-	fails grep -q "$sim" <(told)
+check "netdevsim fails the ruleset" refused_as_by_c "nic0, $sim"
+check "and the log says why" for_tc_only "$sim" "the flowtable is refused"
+check "netdevsim is unbound: tc can have it" on "$router" tc qdisc add dev "$sim" clsact
+check "everything is unbound again" busywait $LIMIT not_bound
 echo 1 >/sys/bus/netdevsim/del_device
 check "and it goes" fails on "$router" ip link show "$sim"
+
+# What reads rules as tc means them is told of the TTL, whatever the parameter says.
+unload_module nft_offload
+load_module ttl=2
+flowtable_ruleset | load_ruleset
+flow_open ttl udp4
+check "ttl=2: both directions are in the NIC" wait_rules 2
+is "$(nic_rules | grep -c ttl_dec)" 2 "ttl=2: as rules of tc, which say that the TTL is decremented"
+flow_close ttl
 on "$router" nft flush ruleset
+check "nothing is bound" busywait $LIMIT not_bound
 
 on "$router" ip link add plain type dummy
 check "a device that cannot offload fails the ruleset" \
@@ -80,8 +114,25 @@ check "a device that cannot offload fails the ruleset" \
 check "the log says so" grep -q 'plain: cannot offload, so the flowtable is refused' <(last_told)
 check "everything is unbound again" busywait $LIMIT not_bound
 rmmod nft_offload
-load_module incapable=1
-check "with incapable=1 it does not" eval 'flowtable_ruleset devices="nic0, nic1, plain" | load_ruleset'
+load_module incapable=1 report_ms=0
+for profile in bnxt tc-rtnl; do
+	nic profile $profile
+	nic counters 0
+	mark_log
+	check "$profile, with incapable=1: the ruleset is taken" eval 'flowtable_ruleset | load_ruleset'
+	check "$profile: there is a warning" for_tc_only "nic." "its flows stay in software"
+	check "$profile: nothing is bound" busywait $LIMIT not_bound
+	flow_open $profile tcp4
+	check "$profile: flows stay in software" flow_send_until $profile $LIMIT stays_in_software
+	check "$profile: they work" flow_send $profile 20000
+	check "$profile: no rule was given to it" is_not_asked
+	flow_close $profile
+	on "$router" nft flush ruleset
+	on "$router" conntrack -F 2>/dev/null
+done
+
+nic profile mlx5-tc
+check "with incapable=1 a device that cannot offload does not fail the ruleset" eval 'flowtable_ruleset devices="nic0, nic1, plain" | load_ruleset'
 check "and there is a warning" grep -q 'plain: cannot offload, so its flows stay in software' <(last_told)
 check "the other devices work" eval 'flow_open rest tcp4 && wait_rules 2'
 on "$router" ip link del plain

@@ -32,6 +32,7 @@ struct shim_block {
 	struct net_device *dev;
 	enum tc_setup_type type;
 	bool indirect;
+	bool unlocked;
 	bool leaving;
 };
 
@@ -43,6 +44,7 @@ void shim_block_init(struct shim_block *block, struct net_device *dev,
 		     enum tc_setup_type type, bool indirect);
 int shim_block_bind(struct shim_block *block, struct netlink_ext_ack *extack);
 int shim_block_unbind(struct shim_block *block, struct netlink_ext_ack *extack);
+bool shim_block_is_unlocked(const struct shim_block *block);
 bool shim_block_takes_rules(struct shim_block *block);
 int shim_block_call(struct shim_block *block, struct flow_cls_offload *cls);
 

@@ -214,6 +214,7 @@ int shim_block_bind(struct shim_block *block, struct netlink_ext_ack *extack)
 		return block->leaving ? -EAGAIN : 0;
 
 	err = block_ask(block, block->type, FLOW_BLOCK_BIND, &bo, extack);
+	block->unlocked = bo.unlocked_driver_cb;
 	if (block->indirect)
 		return block_bind_indirect(block, &bo, err, extack);
 
@@ -232,6 +233,12 @@ int shim_block_unbind(struct shim_block *block, struct netlink_ext_ack *extack)
 		return 0;
 
 	return block_unbind(block, extack);
+}
+
+/* Whether the driver said when it was last asked that it takes requests without RTNL. */
+bool shim_block_is_unlocked(const struct shim_block *block)
+{
+	return block->unlocked;
 }
 
 /* Whether there is a driver that does not leave. */

@@ -78,6 +78,44 @@ impl From<AllocError> for DriverError {
     }
 }
 
+/// Why a driver is not bound.
+#[derive(Clone, Copy)]
+pub(crate) enum BindError {
+    /// It refused, or there is none.
+    Driver(DriverError),
+    /// It takes rules for tc only ([`Binder::Block`]), and only with RTNL held.
+    NeedsRtnl,
+}
+
+impl BindError {
+    /// The errno that nftables is told: what C says of a driver that takes rules for tc only.
+    pub(crate) fn errno(&self) -> Error {
+        match self {
+            Self::Driver(error) => error.errno,
+            Self::NeedsRtnl => eopnotsupp(),
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver(error) => fmt::Display::fmt(error, f),
+            Self::NeedsRtnl => f.write_str(
+                "its driver takes rules for tc only, and not without RTNL (no unlocked_driver_cb). \
+                 Such drivers may say yes to rules that they do not understand: packets would go \
+                 astray, or the host would be cut off",
+            ),
+        }
+    }
+}
+
+impl<E: Into<DriverError>> From<E> for BindError {
+    fn from(error: E) -> Self {
+        Self::Driver(error.into())
+    }
+}
+
 /// What a rule has done since it was last asked, `struct flow_stats`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct FlowStats {
@@ -109,11 +147,12 @@ pub(crate) struct RuleName {
 /// In which of its roles a driver is asked for callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Binder {
-    /// For flowtables, `TC_SETUP_FT`.
+    /// For flowtables, `TC_SETUP_FT`. C makes its requests without RTNL too.
     Ft,
     /// For tc, `TC_SETUP_BLOCK`, at clsact's ingress. The two exclude each other for a device.
     ///
-    /// Drivers keep lists of such bindings under RTNL, so it has to be held to bind and unbind.
+    /// Drivers keep lists of such bindings under RTNL, so it has to be held to bind and unbind. Only
+    /// drivers that take requests without it (`unlocked_driver_cb`) are bound.
     Block,
     /// As [`Self::Ft`], for a device without a driver that takes requests (`ndo_setup_tc`): the
     /// drivers that asked for such devices are offered it. The one that takes it may leave at any
@@ -175,7 +214,7 @@ impl BoundBlock {
     ///
     /// Sleeps. `EOPNOTSUPP` if no driver takes rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`, `nf_flow_table_indr_offload_cmd()`.
-    pub(crate) fn bind(dev: &NetDevice, binder: Binder) -> Result<Pin<KBox<Self>>, DriverError> {
+    pub(crate) fn bind(dev: &NetDevice, binder: Binder) -> Result<Pin<KBox<Self>>, BindError> {
         let indirect = binder == Binder::Indirect;
         if !indirect && !dev.has_setup_tc() {
             return Err(eopnotsupp().into());
@@ -194,8 +233,12 @@ impl BoundBlock {
             GFP_KERNEL,
         )?;
 
-        bound.ask_driver()?;
-        Ok(bound)
+        match bound.ask_driver() {
+            // Drivers say it even if tc has them already, and it is no use to take them from there.
+            Err(error) if error.errno != EBUSY => Err(error.into()),
+            _ if binder == Binder::Block && !bound.is_unlocked() => Err(BindError::NeedsRtnl),
+            result => Ok(result.map(|()| bound)?),
+        }
     }
 
     /// If the driver has left ([`Binder::Indirect`]), binds the one that there is now. Sleeps.
@@ -216,6 +259,12 @@ impl BoundBlock {
         });
 
         to_result(result).map_err(|errno| DriverError { errno, words })
+    }
+
+    /// Whether the driver said when it was asked that it takes requests without RTNL.
+    fn is_unlocked(&self) -> bool {
+        // SAFETY: By the type invariant; it changes only when the driver is asked.
+        unsafe { bindings::shim_block_is_unlocked(self.block.get()) }
     }
 
     /// In which role the driver is bound.

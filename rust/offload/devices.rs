@@ -12,7 +12,7 @@ use crate::{
     net::{
         device::NetDevice,
         eopnotsupp,
-        flow_block::{Binder, BoundBlock, DriverError, RuleName},
+        flow_block::{BindError, Binder, BoundBlock, DriverError, RuleName},
         rtnl::Rtnl, //
     },
     offload::{
@@ -38,7 +38,8 @@ use kernel::{
 #[pin_data]
 pub(crate) struct Device {
     driver: Pin<KBox<BoundBlock>>,
-    /// The parameter `ttl` where it is not 0, else what a driver has taken first.
+    /// What tc means where the driver is bound for tc, else the parameter `ttl` where it is not 0, else
+    /// what a driver has taken first.
     dialect: Atomic<u32>,
     /// Rules that the driver failed to remove.
     #[pin]
@@ -52,7 +53,7 @@ impl Device {
 
     /// Binds the device's driver for flowtables, or for tc if it has nothing for these. A device
     /// without one is offered to others.
-    fn bind(dev: &NetDevice) -> Result<Arc<Self>, DriverError> {
+    fn bind(dev: &NetDevice) -> Result<Arc<Self>, BindError> {
         // First, as what is bound for tc could not be unbound any more without RTNL.
         let device = UniqueArc::new_uninit(GFP_KERNEL)?;
         let driver = if dev.has_setup_tc() {
@@ -60,18 +61,22 @@ impl Device {
         } else {
             BoundBlock::bind(dev, Binder::Indirect)?
         };
+        let dialect = match driver.binder() {
+            Binder::Block => Self::TC,
+            Binder::Ft | Binder::Indirect => u32::from(param(module_parameters::ttl.value())),
+        };
         let init = pin_init!(Self {
             driver,
-            dialect: Atomic::new(u32::from(param(module_parameters::ttl.value()))),
+            dialect: Atomic::new(dialect),
             orphans <- new_mutex!(KVec::new()),
         }? Error);
         Ok(device.pin_init_with(init)?.into())
     }
 
-    fn bind_own(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
+    fn bind_own(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, BindError> {
         match BoundBlock::bind(dev, Binder::Ft) {
             Ok(driver) if driver.takes_rules() => Ok(driver),
-            Err(error) if !error.is_not_supported() => Err(error),
+            Err(error) if error.errno() != eopnotsupp() => Err(error),
             // It has refused, or agreed without a callback (netdevsim).
             _ => Self::bind_for_tc(dev),
         }
@@ -79,11 +84,11 @@ impl Device {
 
     /// `EAGAIN` if somebody else has RTNL, who may be waiting for a lock that is held here: nftables
     /// then lets go of all and tries again.
-    fn bind_for_tc(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, DriverError> {
+    fn bind_for_tc(dev: &NetDevice) -> Result<Pin<KBox<BoundBlock>>, BindError> {
         let _rtnl = Rtnl::try_lock().ok_or(EAGAIN)?;
 
         let driver = BoundBlock::bind(dev, Binder::Block).inspect_err(|error| {
-            if error.errno == EBUSY {
+            if error.errno() == EBUSY {
                 pr_warn_ratelimited!(
                     "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
                     dev.name()
@@ -224,7 +229,7 @@ impl Registry {
     }
 
     /// The device `dev`, whose driver is bound if it is not yet.
-    fn bind(&self, dev: &NetDevice) -> Result<Arc<Device>, DriverError> {
+    fn bind(&self, dev: &NetDevice) -> Result<Arc<Device>, BindError> {
         let mut bound = self.bound.lock();
 
         if let Some((device, tables)) = bound.iter_mut().find(|(device, _)| device.is(dev)) {
@@ -345,7 +350,7 @@ impl Devices {
     }
 
     /// Binds the driver of `dev`. Fails with the driver's error, or `ENOMEM`.
-    pub(super) fn bind(&mut self, dev: &NetDevice) -> Result<(), DriverError> {
+    pub(super) fn bind(&mut self, dev: &NetDevice) -> Result<(), BindError> {
         self.changes += 1;
         if let Some((device, hooks)) = self.list.iter_mut().find(|(device, _)| device.is(dev)) {
             device.driver.rebind()?;

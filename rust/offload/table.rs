@@ -450,8 +450,8 @@ impl Offload for Table {
             return Ok(());
         };
         // With EAGAIN, nftables tries again.
-        let tolerated = param(module_parameters::incapable.value()) != 0 && error.errno != EAGAIN;
-        if error.errno != EAGAIN {
+        let tolerated = param(module_parameters::incapable.value()) != 0 && error.errno() != EAGAIN;
+        if error.errno() != EAGAIN {
             pr_warn_ratelimited!(
                 "{}: cannot offload, so {}: {}.{}\n",
                 dev.name(),
@@ -474,7 +474,7 @@ impl Offload for Table {
         if tolerated {
             Ok(())
         } else {
-            Err(error.errno)
+            Err(error.errno())
         }
     }
 
