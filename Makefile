@@ -46,10 +46,13 @@ canary: ## the newest kernels of Debian's sid and experimental: does it build, b
 	@scripts/canary
 
 .PHONY: drivers-table
-drivers-table: ## the table of Documentation/drivers.md, from what a run finds
-	@rm -f build/check/uml/drivers.md
-	@T=profiles M=uml scripts/check >/dev/null || [ -s build/check/uml/drivers.md ]
-	@scripts/enter -- scripts/insert-table drivers build/check/uml/drivers.md Documentation/drivers.md
+drivers-table: ## the tables of Documentation/drivers.md, from what a run finds
+	@rm -f build/check/uml/{drivers,lax}.md
+	@T='@(profiles|drivers-lax)' M=uml scripts/check >/dev/null || \
+		[ -s build/check/uml/drivers.md -a -s build/check/uml/lax.md ]
+	@for table in drivers lax; do \
+		scripts/enter -- scripts/insert-table $$table build/check/uml/$$table.md Documentation/drivers.md; \
+	done
 	@git --no-pager diff --stat Documentation/drivers.md
 
 .PHONY: tested-table

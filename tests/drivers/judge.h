@@ -12,7 +12,8 @@
  * or UDP that comes in by nicK makes an unbound entry in the flow table, the
  * driver is told, and binds the entry if it has been given a rule for it.
  *
- * Module parameter: soc=mt7621|mt7986|mt7988|en7581|an7583.
+ * Module parameters: soc=mt7621|mt7986|mt7988|en7581|an7583|stmmac|bnxt;
+ * unlocked=0|1 (0), see below.
  *
  * In /sys/kernel/debug/ppe_judge/:
  *
@@ -23,6 +24,17 @@
  * counters  "name value" lines: what the driver answered
  *
  * The driver looks for the ingress device in the initial namespace.
+ *
+ * stmmac and bnxt take rules for tc only, and do not forward: judge_stmmac.c
+ * includes stmmac_tc.c and dwmac4_core.c, judge_bnxt.c bnxt_tc.c. No rule is
+ * given to such a driver, so with unlocked=1 the judge claims for it that its
+ * callbacks do without RTNL. What matters is what of a rule the driver looks at,
+ * which judge_lax.c finds by trying; then there is
+ *
+ * rules     a line per rule: its port, its keys, those of them that make no
+ *           difference, its actions, those of them that make none: "nic0|META,
+ *           …,|META,|ADD TTL,…,|ADD TTL,"
+ * entries   a line per rule: its port, and what the hardware is told: "nic0: …"
  */
 #ifndef PPE_JUDGE_H
 #define PPE_JUDGE_H
@@ -95,6 +107,19 @@ struct judge_entry {
 
 void judge_show_entry(struct seq_file *m, const struct judge_entry *entry);
 
+/* Room for what hardware is told. */
+#define JUDGE_TOLD	160
+
+/* A driver that takes more than it understands. */
+struct judge_lax {
+	/* Has it take a rule, its only one, and remove it again. If it does not
+	 * refuse, what the hardware was told is put into told, which is zero.
+	 */
+	int (*try)(struct net_device *nic, struct flow_cls_offload *cls,
+		   void *told);
+	void (*show)(struct seq_file *m, const void *told);
+};
+
 /* What a driver answered to a request, for the counters. Returns err. */
 int judge_answered(const struct flow_cls_offload *cls, int err);
 
@@ -105,6 +130,18 @@ void *judge_table_alloc(struct device *dev, size_t size);
 int judge_ports_init(const struct judge_driver *driver);
 void judge_ports_exit(void);
 
+/* judge_lax.c */
+void judge_lax_init(const struct judge_lax *lax);
+void judge_lax_exit(void);
+int judge_lax_setup_tc(struct net_device *dev, enum tc_setup_type type,
+		       void *type_data);
+void judge_lax_receive(struct net_device *nic, struct sk_buff *skb,
+		       const struct judge_tuple *tuple);
+void judge_lax_show_rules(struct seq_file *m);
+void judge_lax_show_entries(struct seq_file *m);
+
+extern const struct judge_soc judge_stmmac_soc;
+extern const struct judge_soc judge_bnxt_soc;
 extern const struct judge_soc judge_mtk_socs[];
 extern const unsigned int judge_mtk_num_socs;
 extern const struct judge_soc judge_airoha_socs[];

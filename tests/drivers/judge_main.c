@@ -12,7 +12,7 @@
 
 static char *soc = "mt7986";
 module_param(soc, charp, 0444);
-MODULE_PARM_DESC(soc, "mt7621, mt7986, mt7988, en7581 or an7583");
+MODULE_PARM_DESC(soc, "mt7621, mt7986, mt7988, en7581, an7583, stmmac or bnxt");
 
 static const struct judge_driver *judge_driver;
 static struct faux_device *judge_device;
@@ -171,6 +171,10 @@ static int __init judge_init(void)
 	if (!found)
 		found = judge_soc_find(judge_airoha_socs,
 				       judge_airoha_num_socs);
+	if (!found)
+		found = judge_soc_find(&judge_stmmac_soc, 1);
+	if (!found)
+		found = judge_soc_find(&judge_bnxt_soc, 1);
 	if (!found) {
 		pr_err("soc=%s is unknown\n", soc);
 		return -EINVAL;
