@@ -357,9 +357,9 @@ in_hardware() { moves_in_hardware "$2" flow_send "$1" "$2"; }
 # --- the ruleset
 
 # flowtable_ruleset [family=inet] [flags=offload] [counter=counter] [devices="nic0, nic1"]
-#                   [masquerade=1]: prints what a user would write.
+#                   [of="ct direction reply"] [masquerade=1]: prints what a user would write.
 flowtable_ruleset() {
-	local family=inet flags=offload counter=counter devices="nic0, nic1" masquerade='' "$@"
+	local family=inet flags=offload counter=counter devices="nic0, nic1" of='' masquerade='' "$@"
 	echo "table $family fw {
 		flowtable ft {
 			hook ingress priority 0
@@ -369,7 +369,7 @@ flowtable_ruleset() {
 		}
 		chain forward {
 			type filter hook forward priority 0; policy accept;
-			ct state established meta l4proto { tcp, udp } flow add @ft
+			ct state established meta l4proto { tcp, udp } $of flow add @ft
 		}
 	}"
 	[ -z "$masquerade" ] || echo "table $family nat {

@@ -213,6 +213,7 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 
 	switch (what) {
 	case NETDEV_CHANGEMTU:
+	case NETDEV_CHANGENAME: /* rules may ask for it */
 		event.kind = SHIM_EVENT_ROUTES;
 		break;
 	case NETDEV_UP:

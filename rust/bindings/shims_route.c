@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Where packets go: routes, neighbours, and the devices below a device. */
 #include <linux/etherdevice.h>
+#include <linux/if_vlan.h>
 #include <linux/inetdevice.h>
 #include <net/arp.h>
 #include <net/ip6_route.h>
 #include <net/ip_fib.h>
+#include <net/l3mdev.h>
 #include <net/ndisc.h>
 #include <net/nexthop.h>
 
@@ -78,8 +80,10 @@ static int add_hop6(struct fib6_nh *nh, void *hops)
 static int route_hops6(struct net *net, const struct shim_route_query *query,
 		       struct hops *hops)
 {
+	/* Unlike IPv4, it is routed as a packet of the VRF (ip6_rcv_finish()). */
+	int vrf = l3mdev_master_ifindex_by_index(net, query->iif);
 	struct flowi6 fl6 = {
-		.flowi6_iif = query->iif ?: LOOPBACK_IFINDEX,
+		.flowi6_iif = vrf ?: query->iif ?: LOOPBACK_IFINDEX,
 		.flowi6_mark = query->mark,
 		.flowi6_proto = query->l4proto,
 		.fl6_sport = query->sport,
@@ -204,6 +208,40 @@ bool shim_dev_is_ethernet(struct net *net, u32 ifindex)
 	return dev && !(dev->flags & IFF_LOOPBACK) &&
 	       dev->type == ARPHRD_ETHER && dev->addr_len == ETH_ALEN &&
 	       is_valid_ether_addr(dev->dev_addr);
+}
+
+/*
+ * The device that gets what comes in by the device @ifindex with this tag; 0 if
+ * there is none.
+ */
+u32 shim_dev_of_tag(struct net *net, u32 ifindex, u16 proto, u16 id)
+{
+	struct net_device *dev;
+
+	if (!eth_type_vlan(htons(proto)))
+		return 0;
+
+	guard(rcu)();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	if (dev)
+		dev = __vlan_find_dev_deep_rcu(dev, htons(proto), id);
+	return dev ? READ_ONCE(dev->ifindex) : 0;
+}
+
+/* The device as whose packets those of the device @ifindex reach IP. */
+u32 shim_dev_of_ip(struct net *net, u32 ifindex)
+{
+	struct net_device *dev, *master;
+
+	guard(rcu)();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	while (dev && !netif_is_l3_slave(dev)) {
+		master = netdev_master_upper_dev_get_rcu(dev);
+		if (!master)
+			break;
+		dev = master;
+	}
+	return dev ? READ_ONCE(dev->ifindex) : 0;
 }
 
 static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)

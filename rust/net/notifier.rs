@@ -39,7 +39,8 @@ pub(crate) enum What {
     Device(u32),
     /// The routes to addresses that begin with `len` bits of `addr`. Told before the change.
     Route { addr: IpAddr, len: u8 },
-    /// Any route: rules, next hops, own addresses, how long packets may be. Told before the change.
+    /// Any route: rules, next hops, own addresses, names of devices, how long packets may be. Told
+    /// before the change.
     Routes,
 }
 

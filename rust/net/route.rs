@@ -18,7 +18,7 @@ use kernel::prelude::*;
 /// What a route is looked up for.
 #[derive(Clone, Copy)]
 pub(crate) struct Query {
-    /// Index of the device by which the packet has come in, or 0.
+    /// Index of the device by which the packet has come in, in the eyes of IP; or 0.
     pub(crate) iif: u32,
     pub(crate) mark: u32,
     pub(crate) l4proto: u8,
@@ -220,6 +220,22 @@ impl Net {
     pub(crate) fn is_ethernet(&self, ifindex: u32) -> bool {
         // SAFETY: The namespace is valid.
         unsafe { bindings::shim_dev_is_ethernet(self.as_raw(), ifindex) }
+    }
+
+    /// The device that gets what comes in by the device `ifindex` with a VLAN tag, if there is one.
+    /// Does not sleep. C: `__vlan_find_dev_deep_rcu()`.
+    pub(crate) fn device_of_tag(&self, ifindex: u32, proto: u16, id: u16) -> Option<u32> {
+        // SAFETY: The namespace is valid.
+        let found = unsafe { bindings::shim_dev_of_tag(self.as_raw(), ifindex, proto, id) };
+        (found != 0).then_some(found)
+    }
+
+    /// The device as whose packets those of the device `ifindex` reach IP: a bridge, if it is a port
+    /// of one. Does not sleep. C: `netdev_master_upper_dev_get_rcu()`.
+    pub(crate) fn device_of_ip(&self, ifindex: u32) -> Option<u32> {
+        // SAFETY: The namespace is valid.
+        let found = unsafe { bindings::shim_dev_of_ip(self.as_raw(), ifindex) };
+        (found != 0).then_some(found)
     }
 
     /// The devices that a frame to `dest` with a packet of `ether_type` passes from the device

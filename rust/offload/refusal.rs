@@ -113,7 +113,9 @@ impl fmt::Display for Words<'_> {
             Cause::Elsewhere => f.write_str(
                 "the route that it was made with is not found again; if that depends on the \
                  packet's mark, keep the mark in conntrack (ct mark set meta mark) and give it to \
-                 the packets of both directions (meta mark set ct mark)",
+                 the packets of both directions (meta mark set ct mark); if on the device by which \
+                 it comes in (ip rule iif), let only packets that come in there make flows (iifname \
+                 before flow add)",
             ),
             Cause::Orphan => f.write_str("an earlier rule of it could not be removed yet"),
             Cause::Prepare(errno) => {

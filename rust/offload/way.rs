@@ -20,7 +20,7 @@ use crate::{
         namespace::Net,
         route::{Hop, Query, Step, StepKind}, //
     },
-    netfilter::flow::{Direction, Encap, Flow, Path, ENCAP_MAX},
+    netfilter::flow::{Direction, Encap, Flow, Path, Tuple, ENCAP_MAX},
 };
 use core::net::IpAddr;
 
@@ -236,6 +236,42 @@ fn query(flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Query {
     }
 }
 
+/// The device by which packets of a tuple come in, in the eyes of IP, if its tags tell.
+fn input(net: &Net, tuple: &Tuple) -> Option<u32> {
+    let tags = tuple.encaps.iter().flatten();
+    let tagged = tags.copied().try_fold(tuple.ingress, |ifindex, tag| {
+        net.device_of_tag(ifindex, tag.proto, tag.id)
+    })?;
+
+    net.device_of_ip(tagged)
+}
+
+/// What is found for both directions, the original one first, each with the device by which the other
+/// one `leaves`: by `find` from a direction and the device by which its packets come in. Begins with
+/// `dir` and `iif`, and `None` if it comes to no end.
+fn settle<T>(
+    dir: Direction,
+    iif: u32,
+    find: impl Fn(Direction, u32) -> Option<T>,
+    leaves: impl Fn(&T) -> u32,
+) -> Option<[T; 2]> {
+    const ROUNDS: usize = 4;
+    let mut this = find(dir, iif)?;
+
+    for _ in 0..ROUNDS {
+        let back = find(dir.reverse(), leaves(&this))?;
+        let again = find(dir, leaves(&back))?;
+        if leaves(&again) == leaves(&this) {
+            return Some(match dir {
+                Direction::Original => [again, back],
+                Direction::Reply => [back, again],
+            });
+        }
+        this = again;
+    }
+    None
+}
+
 impl Routed {
     /// The way of packets of direction `dir` that come in by the device `iif`, if it is what `flow`
     /// does with them, and whether those with the connection's mark would go elsewhere.
@@ -295,25 +331,40 @@ impl Routed {
 impl Ways {
     /// The ways that `flow` takes, if the host would take them now.
     ///
+    /// Packets come in by the device at which the other direction leaves, and rules may ask for
+    /// that; so either way is the one that is found with the device of the other ([`settle`]). Where
+    /// to begin is guessed.
+    pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
+        let guesses = [
+            (Direction::Reply, input(net, flow.tuple(Direction::Reply))),
+            (
+                Direction::Original,
+                input(net, flow.tuple(Direction::Original)),
+            ),
+            (Direction::Reply, Some(0)),
+        ];
+
+        guesses.into_iter().find_map(|(dir, iif)| {
+            let found = settle(
+                dir,
+                iif?,
+                |dir, iif| Routed::find(net, flow, dir, iif, mark),
+                |(routed, _)| routed.way.ifindex,
+            )?;
+            Self::if_sure(found)
+        })
+    }
+
     /// Packets may have been routed by their mark, which is not kept anywhere: only those without
-    /// one, and with that of the connection, `mark`, are found again. If both lead the same way, the
-    /// flow leaves as soon as one of them leads elsewhere.
+    /// one, and with that of the connection, are found again. If both lead the same way, the flow
+    /// leaves as soon as one of them leads elsewhere.
     ///
     /// If packets with the mark would go elsewhere from the start, those of this direction may have it
     /// or not. That C made the entry so is no sign: it has looked up the way of one direction with the
     /// mark of a packet of the other (`nft_flow_route()`). But if the other direction's way needs the
     /// mark, the entry is from a packet with the mark, and C has seen that it would come back.
-    pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
-        let routed = |dir, iif| Routed::find(net, flow, dir, iif, mark);
-
-        // Packets come in by the device at which the other direction leaves, and rules may ask
-        // for that; so each is looked up once more when the other is known. Within a VRF there
-        // are no others; then the hardware's device may do.
-        let dir = Direction::Reply;
-        let reply = routed(dir, 0).or_else(|| routed(dir, flow.tuple(dir).ingress));
-        let iif = reply.as_ref().map_or(0, |(reply, _)| reply.way.ifindex);
-        let (original, is_odd) = routed(Direction::Original, iif)?;
-        let (reply, is_odd_back) = routed(Direction::Reply, original.way.ifindex).or(reply)?;
+    fn if_sure(found: [(Routed, bool); 2]) -> Option<Self> {
+        let [(original, is_odd), (reply, is_odd_back)] = found;
 
         let is_sure = (!is_odd || reply.needs_mark()) && (!is_odd_back || original.needs_mark());
         is_sure.then_some(Self([original, reply]))
@@ -485,5 +536,42 @@ mod tests {
             step(3, StepKind::Ethernet),
         ];
         assert!(descend(PEER, three.into_iter()).is_none());
+    }
+
+    /// A network in which packets of either direction leave by a device that depends on how they
+    /// have come in.
+    fn found(dir: Direction, iif: u32, net: impl Fn(Direction, u32) -> u32) -> Option<[u32; 2]> {
+        let find = |dir, iif| Some(net(dir, iif)).filter(|&device| device != 0);
+        settle(dir, iif, find, |&device| device)
+    }
+
+    #[test]
+    fn each_direction_is_found_with_the_device_of_the_other() {
+        // By 1 and 2, but replies that come in by no device, or by 2, leave by 3 and by 1.
+        let net = |dir, iif| match (dir, iif) {
+            (Direction::Original, 1) => 2,
+            (Direction::Reply, 2) => 1,
+            (Direction::Original, 3) => 2,
+            (Direction::Reply, 0) => 3,
+            _ => 0,
+        };
+
+        assert_eq!(found(Direction::Reply, 2, net), Some([2, 1]));
+        assert_eq!(found(Direction::Original, 1, net), Some([2, 1]));
+        // The first guess decides nothing.
+        assert_eq!(found(Direction::Reply, 0, net), Some([2, 1]));
+        assert_eq!(found(Direction::Original, 0, net), None);
+    }
+
+    #[test]
+    fn what_comes_to_no_end_is_not_found() {
+        let net = |dir, iif| match (dir, iif) {
+            (Direction::Original, iif) => iif,
+            (Direction::Reply, 1) => 2,
+            (Direction::Reply, _) => 1,
+        };
+
+        assert_eq!(found(Direction::Reply, 1, net), None);
+        assert_eq!(found(Direction::Original, 1, net), None);
     }
 }
