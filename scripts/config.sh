@@ -24,6 +24,11 @@ case $KERNEL in
 *) KERNEL_VERSION='' KERNEL_SERIES=$KERNEL ;;
 esac
 
+# The processor of the stock machine, as Debian calls it: ARCH=arm64 is another one than the host's, in
+# QEMU. (Kbuild reads ARCH too: in the build root the name is ours alone.)
+STOCK_ARCH=${NFT_OFFLOAD_ARCH:-${ARCH:-amd64}}
+case $STOCK_ARCH in x86 | x86_64) STOCK_ARCH=amd64 ;; esac
+
 # KASAN with Rust needs clang, for the debug machine. Empty: without.
 LLVM_VERSION=${NFT_OFFLOAD_LLVM-19}
 
@@ -40,3 +45,12 @@ GUEST_PACKAGES="
 	ca-certificates iproute2 nftables conntrack iptables ethtool tcpdump socat iperf3
 	mount iputils-ping netcat-openbsd bpftool libbpf-dev bpftrace iw wpasupplicant python3-matplotlib jq procps psmisc util-linux
 	strace gdb-minimal less qemu-system-x86 busybox-static"
+
+# Add-ons: what lies over the build root for those who ask for it. `scripts/setup NAME` makes them, of
+# packages and of what scripts/addon-NAME does with its arguments.
+declare -A ADDON_PACKAGES=(
+	[arm64]="gcc-aarch64-linux-gnu qemu-system-arm"
+)
+declare -A ADDON_ARGUMENTS=(
+	[arm64]="kmod python3 $GUEST_PACKAGES"
+)

@@ -7,7 +7,9 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/config.sh
 source "$TOP/scripts/config.sh"
 
+# The host's own processor has them all.
 MACHINES="uml debug stock"
+[ "$STOCK_ARCH" = amd64 ] || MACHINES=stock
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
@@ -38,6 +40,17 @@ root_key() {
 	echo "root-1 $SUITE" $TOOLCHAIN_PACKAGES $GUEST_PACKAGES | digest
 }
 
+addon_key() {
+	# shellcheck disable=SC2086
+	{
+		echo "addon-1 $1 $(root_key)" ${ADDON_PACKAGES[$1]} ${ADDON_ARGUMENTS[$1]:-}
+		[ ! -e "$TOP/scripts/addon-$1" ] || cat "$TOP/scripts/addon-$1"
+	} | digest
+}
+
+# addon_dir NAME: what that add-on has over the build root, as the caller sees it.
+addon_dir() { echo "$CACHE/addon-$1-$(addon_key "$1")"; }
+
 # The build root, as the caller sees it.
 root_dir() {
 	if [ -e /etc/nft-offload-toolchain ]; then
@@ -60,22 +73,41 @@ kernel_version() {
 # The kernel's source, inside the root.
 kernel_source() { echo "/kernels/source-$(kernel_version)"; }
 
+# The packages of the stock kernel, inside the root.
+kernel_packages() {
+	local arch=-$STOCK_ARCH
+	echo "/kernels/packages-$(kernel_version)${arch#-amd64}"
+}
+
+# known_machine NAME [ANOTHER…]: ends in one line if that is none of the machines, nor ANOTHER.
+known_machine() {
+	case $STOCK_ARCH in
+	amd64 | arm64) ;;
+	*) die "no machine has ARCH=$STOCK_ARCH; there are: amd64 arm64" ;;
+	esac
+	[[ " $MACHINES ${*:2} " == *" $1 "* ]] ||
+		die "no machine is called '$1'$([ "$STOCK_ARCH" = amd64 ] || echo " with ARCH=$STOCK_ARCH"); there are: $MACHINES ${*:2}"
+}
+
 # What the configuration of MACHINE is made of, in order.
 kernel_fragments() {
 	local series=$TOP/scripts/kernel/$KERNEL_SERIES.config
+	known_machine "$1"
 	[ -e "$series" ] || series=
 	case $1 in
 	uml) echo "$TOP"/scripts/kernel/{common,uml}.config $series ;;
 	debug) echo "$TOP"/scripts/kernel/{common,debug}.config $series ;;
 	stock) ;;
-	*) die "no machine is called '$1'; there are: $MACHINES" ;;
 	esac
 }
 
 # The scripts that make MACHINE's build directory.
 kernel_recipe() {
 	case $1 in
-	stock) echo "$TOP"/scripts/kernel/{unpack,prepare}-stock ;;
+	stock)
+		echo "$TOP"/scripts/kernel/{unpack,prepare}-stock
+		[ "$STOCK_ARCH" = amd64 ] || echo "$TOP/scripts/kernel/unpack-$STOCK_ARCH"
+		;;
 	*) echo "$TOP"/scripts/kernel/{build,verify-config} ;;
 	esac
 }
@@ -90,7 +122,9 @@ kernel_makevars() {
 		echo "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large"
 		;;
 	debug) echo "LLVM=-$LLVM_VERSION" ;;
-	stock) ;;
+	stock)
+		[ "$STOCK_ARCH" = amd64 ] || printf '%s\n' ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+		;;
 	esac
 }
 
@@ -121,8 +155,10 @@ image() {
 	case $1 in
 	uml) echo "$(kdir uml)/linux" ;;
 	debug) echo "$(kdir debug)/arch/x86/boot/bzImage" ;;
-	stock) echo "/boot/vmlinuz-$(krelease stock)" ;;
-	*) die "no machine is called '$1'; there are: $MACHINES" ;;
+	stock)
+		[ "$STOCK_ARCH" = amd64 ] || kdir stock | tr -d '\n'
+		echo "/boot/vmlinuz-$(krelease stock)"
+		;;
 	esac
 }
 
@@ -132,7 +168,7 @@ ready() {
 	root) [ -d "$(root_dir)" ] ;;
 	source)
 		ready root && [ -d "$(host_path "$(kernel_source)")" ] &&
-			[ -d "$(host_path "/kernels/packages-$(kernel_version)")" ]
+			[ -d "$(host_path "$(kernel_packages)")" ]
 		;;
 	uml | debug)
 		[ -e "$(host_path "$(kdir "$1")")/.complete" ] &&
@@ -140,19 +176,25 @@ ready() {
 		;;
 	stock)
 		[ -e "$(host_path "$(kdir stock)")/.complete" ] &&
-			[ -e "$(root_dir)$(image stock)" ]
+			case $STOCK_ARCH in
+			amd64) [ -e "$(root_dir)$(image stock)" ] ;;
+			*) ready "$STOCK_ARCH" ;;
+			esac
 		;;
+	*) [ -d "$(addon_dir "$1")" ] ;;
 	esac 2>/dev/null
 }
 
 # in_root ROOT SHARE COMMAND…: becomes COMMAND inside ROOT. All its mounts and processes
 # live in namespaces of their own, so nothing is left behind, whatever ends it. The
 # mount points are fixed: build paths do not depend on the host. With IN_ROOT_FOLLOWS set
-# it also ends when the caller does.
+# it also ends when the caller does. IN_ROOT_ADDON is a directory that lies over ROOT: what is
+# written to ROOT then stays in IN_ROOT_CHANGES, if that is set, or goes with COMMAND.
 in_root() {
 	local root=$1 share=$2
 	shift 2
 	local keep=() name
+	[ "$STOCK_ARCH" = amd64 ] || local NFT_OFFLOAD_ARCH=$STOCK_ARCH
 	for name in TERM KERNEL http_proxy https_proxy no_proxy ${!NFT_OFFLOAD_@}; do
 		[ -z "${!name+set}" ] || keep+=("$name=${!name}")
 	done
@@ -165,8 +207,17 @@ in_root() {
 		KBUILD_BUILD_HOST=nft-offload "${keep[@]}" NFT_OFFLOAD_CACHE=/ \
 		${IN_ROOT_FOLLOWS:+setpriv --pdeathsig KILL --} \
 		unshare --mount -- bash -euc '
-			root=$1 top=$2 cache=$3 share=$4
-			shift 4
+			root=$1 top=$2 cache=$3 share=$4 addon=$5 changes=$6
+			shift 6
+			if [ -n "$addon$changes" ]; then
+				if [ -z "$changes" ]; then
+					changes=$root/tmp
+					mount -t tmpfs tmpfs "$changes"
+				fi
+				mkdir -p "$changes"/{upper,work}
+				mount -t overlay -o "lowerdir=${addon:+$addon:}$root,upperdir=$changes/upper,workdir=$changes/work" \
+					overlay "$root"
+			fi
 			mount --rbind /sys "$root/sys"
 			mount --rbind /dev "$root/dev"
 			mkdir -p /dev/shm "$cache/kernels"
@@ -189,7 +240,7 @@ in_root() {
 				chroot \"\$0\" env --chdir=\"\$1\" -- \"\${@:2}\"
 				exit \$?
 			" "$root" "$dir" "$@"
-		' in_root "$root" "$TOP" "$CACHE" "$share" "$@"
+		' in_root "$root" "$TOP" "$CACHE" "$share" "${IN_ROOT_ADDON:-}" "${IN_ROOT_CHANGES:-}" "$@"
 }
 
 # in_build_root SHARE COMMAND…: the same in the build root that setup made.
@@ -197,5 +248,6 @@ in_build_root() {
 	[ ! -e /etc/nft-offload-toolchain ] || die "this is the build root already"
 	[ "$(id -u)" = 0 ] || die "only root can enter the build root; without root: make KDIR=DIR"
 	ready root || die "there is no build root yet: run scripts/setup root"
+	[ "$STOCK_ARCH" = amd64 ] || IN_ROOT_ADDON=$(addon_dir "$STOCK_ARCH")
 	in_root "$(root_dir)" "$@"
 }

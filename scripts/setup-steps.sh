@@ -23,7 +23,7 @@ check_host() {
 		die "this machine does not let root make namespaces (a container without privileges?); $hint"
 	mkdir -p "$CACHE"
 	for step; do
-		ready "$step" || need=$((need + DISK_GB[$step]))
+		ready "$step" || need=$((need + ${DISK_GB[$step]:-1}))
 	done
 	have=$(($(df --output=avail -k "$CACHE" | tail -n 1) >> 20))
 	[ "$have" -ge $need ] ||
@@ -36,7 +36,8 @@ title() {
 	source) echo "kernel source $KERNEL_SERIES" ;;
 	uml) echo "uml kernel $(kernel_version)" ;;
 	debug) echo "debug kernel $(kernel_version)" ;;
-	stock) echo "stock kernel $(kernel_version)" ;;
+	stock) echo "stock kernel $(kernel_version)$([ "$STOCK_ARCH" = amd64 ] || echo ", $STOCK_ARCH")" ;;
+	*) echo "add-on $1: ${ADDON_PACKAGES[$1]}" ;;
 	esac
 }
 
@@ -59,6 +60,7 @@ run_step() {
 		source) make_source ;;
 		uml | debug) make_kernel "$what" ;;
 		stock) make_stock ;;
+		*) make_addon "$what" ;;
 		esac
 		say "$HEAD $(title "$what"): done in $((SECONDS - start)) s"
 	fi
@@ -194,39 +196,75 @@ host_resolv() {
 	[ ! -e /etc/resolv.conf ] || cp --dereference /etc/resolv.conf "$1/etc/resolv.conf"
 }
 
+# make_addon NAME: in a root whose changes go there, so that what apt needs for this only is in /tmp.
+make_addon() {
+	local work
+	work=$(scratch "addon-$1")
+	host_resolv "$(root_dir)"
+	# shellcheck disable=SC2016,SC2086
+	IN_ROOT_CHANGES=$work logged "packages" in_root "$(root_dir)" "" env DEBIAN_FRONTEND=noninteractive bash -euc '
+		mkdir -p /tmp/apt/{lists,archives}/partial
+		echo "Dir::State::lists \"/tmp/apt/lists\"; Dir::Cache \"/tmp/apt\";" >/tmp/apt/conf
+		export APT_CONFIG=/tmp/apt/conf
+		apt-get -q update --error-on=any
+		apt-get -qy install $2
+		[ ! -e "$1" ] || "$1" "${@:3}"
+	' sh "/src/scripts/addon-$1" "${ADDON_PACKAGES[$1]}" ${ADDON_ARGUMENTS[$1]:-}
+	mv "$work/upper" "$(addon_dir "$1")"
+	rm -rf "$work"
+}
+
 # --- the kernel's source, and the packages of the stock kernel
 
-# Prints "source-version kernel-release series" of what the archive has, or of KERNEL_VERSION.
+# apt_conf WORK: WORK/apt.conf, with which apt sees the packages for STOCK_ARCH, in the root with WORK as
+# /share.
+apt_conf() {
+	mkdir -p "$1"/apt/{lists,archives}/partial
+	touch "$1"/apt{/status,.conf}
+	[ "$STOCK_ARCH" = amd64 ] || cat >"$1/apt.conf" <<-END
+		APT::Architecture "$STOCK_ARCH";
+		APT::Architectures "$STOCK_ARCH";
+		Dir::State "/share/apt";
+		Dir::State::status "/share/apt/status";
+		Dir::Cache "/share/apt";
+	END
+}
+
+# resolve_kernel WORK: prints "source-version kernel-release series" of what the archive has, or of
+# KERNEL_VERSION; another processor gets the version that the others have.
 resolve_kernel() {
+	local version=$KERNEL_VERSION
+	[ "$STOCK_ARCH" = amd64 ] || version=$(kernel_version 2>/dev/null) || true
 	# shellcheck disable=SC2016
-	in_root "$(root_dir)" "" bash -euc '
+	in_root "$(root_dir)" "$1" env APT_CONFIG=/share/apt.conf bash -euc '
 		apt-get -q update --error-on=any >&2
 		all=$(apt-cache search --names-only "^linux-source-[0-9.]*\$" | sed "s/ .*//; s/linux-source-//" | sort -rV)
 		[ "$1" = newest ] || all=$1
 		for series in $all; do
 			for version in ${2:-$(apt-cache madison "linux-source-$series" | cut -d"|" -f2)}; do
 				# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
-				image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-amd64\$" |
+				image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-$3\$" |
 					cut -d" " -f1 | tail -n 1)
 				[ -z "$image" ] || ! apt-cache show "$image=$version" >/dev/null || {
 					echo "$version ${image#linux-image-} $series"
 					exit
 				}
 			done
-		done' sh "$KERNEL_SERIES" "$KERNEL_VERSION"
+		done' sh "$KERNEL_SERIES" "$version" "$STOCK_ARCH"
 }
 
 make_source() {
 	local work resolved version release series dir
 	host_resolv "$(root_dir)"
-	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel 2>>"$LOG") || failed "source"
-	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}"
-	read -r version release series <<<"$resolved"
 	work=$(scratch source)
+	apt_conf "$work"
+	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel "$work" 2>>"$LOG") || failed "source"
+	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package for $STOCK_ARCH; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}, or look for a newer one: scripts/setup --update"
+	read -r version release series <<<"$resolved"
 	dir=$CACHE/kernels/source-$version
 	if [ ! -d "$dir" ]; then
 		# shellcheck disable=SC2016
-		logged "source" in_root "$(root_dir)" "$work" bash -euc '
+		logged "source" in_root "$(root_dir)" "$work" env APT_CONFIG=/share/apt.conf bash -euc '
 			apt-get -q download "$1"
 			mkdir source
 			dpkg-deb --fsys-tarfile linux-source-*.deb |
@@ -238,10 +276,10 @@ make_source() {
 
 	# The stock kernel comes along, though only its own step needs it: it leaves the
 	# archive together with the source. Its image package may be split into several.
-	dir=$CACHE/kernels/packages-$version
+	dir=$(KERNEL_VERSION=$version host_path "$(kernel_packages)")
 	if [ ! -d "$dir" ]; then
 		# shellcheck disable=SC2016
-		logged "packages" in_root "$(root_dir)" "$work" bash -euc '
+		logged "packages" in_root "$(root_dir)" "$work" env APT_CONFIG=/share/apt.conf bash -euc '
 			mkdir packages && cd packages
 			echo "$2" >release
 			apt-get -q download "linux-image-$2=$1" "linux-headers-$2=$1"
@@ -262,18 +300,20 @@ make_source() {
 # in_kdir MACHINE COMMAND…: runs COMMAND in the root, in MACHINE's build directory, with KSRC, the
 # source, and marks the directory complete when it has succeeded.
 in_kdir() {
-	local machine=$1 dir
+	local machine=$1 dir vars
 	shift
 	dir=$(kdir "$machine")
+	mapfile -t vars < <(kernel_makevars "$machine")
 	mkdir -p "$(host_path "$dir")"
 	# GNUmakefile goes before Makefile, so the variables that this kernel needs are not
 	# on each command line; KDIR alone is enough to build a module.
 	{
-		kernel_makevars "$machine" | sed 's/^\([A-Z]*\)=/export \1 := /'
+		printf '%s\n' "${vars[@]}" | sed 's/^\([A-Z_]*\)=/export \1 := /'
 		echo "include Makefile"
 	} >"$(host_path "$dir")/GNUmakefile"
-	LOG_OF=$machine logged "build" in_root "$(root_dir)" "" \
-		env --chdir="$dir" KSRC="$(kernel_source)" "$@"
+	# Where there is none yet, they come from the environment.
+	LOG_OF=$machine logged "build" in_build_root "" \
+		env --chdir="$dir" KSRC="$(kernel_source)" "${vars[@]}" "$@"
 	touch "$(host_path "$dir")/.complete"
 }
 
@@ -294,5 +334,7 @@ make_kernel() {
 # The packaged kernel itself goes into the root; what its headers package lacks is made
 # from the source.
 make_stock() {
-	in_kdir stock /src/scripts/kernel/unpack-stock "/kernels/packages-$(kernel_version)"
+	local recipe=unpack-stock
+	[ "$STOCK_ARCH" = amd64 ] || recipe=unpack-$STOCK_ARCH
+	in_kdir stock "/src/scripts/kernel/$recipe" "$(kernel_packages)"
 }
