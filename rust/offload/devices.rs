@@ -63,7 +63,7 @@ impl Device {
         };
         let dialect = match driver.binder() {
             Binder::Block => Self::TC,
-            Binder::Ft | Binder::Indirect => u32::from(param(module_parameters::ttl.value())),
+            Binder::Ft | Binder::Indirect => u32::from(param::<u8>(module_parameters::ttl.value())),
         };
         let init = pin_init!(Self {
             driver,

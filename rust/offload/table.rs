@@ -72,7 +72,7 @@ fn directions(flow: &FlowOffload) -> &'static [Direction] {
 
 /// Whether one direction may be in hardware without the other.
 fn keeps_partial() -> bool {
-    param(module_parameters::partial.value()) != 0
+    param::<u8>(module_parameters::partial.value()) != 0
 }
 
 impl Table {
@@ -450,7 +450,8 @@ impl Offload for Table {
             return Ok(());
         };
         // With EAGAIN, nftables tries again.
-        let tolerated = param(module_parameters::incapable.value()) != 0 && error.errno() != EAGAIN;
+        let tolerated =
+            param::<u8>(module_parameters::incapable.value()) != 0 && error.errno() != EAGAIN;
         if error.errno() != EAGAIN {
             pr_warn_ratelimited!(
                 "{}: cannot offload, so {}: {}.{}\n",
