@@ -8,7 +8,7 @@
 # `make demo`, and the figures that others read.
 source "$TOP/tests/lib.sh"
 
-out=$TOP/build/check/demo
+out=$OUT/demo
 check "the demo says that all is well" env VM_BUILT=1 DEMO_OUT="$out" "$TOP/scripts/demo" --machine "$MACHINE"
 sed 's/^/# /' "$_output"
 figures() {
