@@ -86,7 +86,7 @@ known_machine() {
 	*) die "no machine has ARCH=$STOCK_ARCH; there are: amd64 arm64" ;;
 	esac
 	[[ " $MACHINES ${*:2} " == *" $1 "* ]] ||
-		die "no machine is called '$1'$([ "$STOCK_ARCH" = amd64 ] || echo " with ARCH=$STOCK_ARCH"); there are: $MACHINES ${*:2}"
+		die "no machine is called '$1'$([ "$STOCK_ARCH" = amd64 ] || echo " with ARCH=$STOCK_ARCH"); there are: $MACHINES${2:+ ${*:2}}"
 }
 
 # What the configuration of MACHINE is made of, in order.
