@@ -64,6 +64,7 @@ on "$router" ip route add 10.0.2.0/24 dev nic1
 # --- rules that ask for the device by which packets come in: what one side sends has to go by a box
 
 # A box on the third port sends everything back, with a TTL that is less by two then.
+box=''
 add_ns box
 ip link set nic2 netns "$router"
 ip link set wire2 netns "$box"
@@ -102,7 +103,8 @@ straight() {
 	echo "${counts[*]}"
 }
 
-# detour "OPTION…": a rule with these sends packets by the box; undo "OPTION…" takes it away.
+# detour "OPTION…": a rule with these sends packets by the box; undo takes it away.
+# shellcheck disable=SC2086
 detour() {
 	on "$router" ip rule add $1 lookup 100 priority 100
 	on "$router" ip -6 rule add ${1/192.168.1.0\/24/fd00:1::\/64} lookup 100 priority 100
