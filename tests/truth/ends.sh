@@ -25,9 +25,10 @@ events() {
 	event "the NIC loses a few rules" --lossy -- "echo 3 >$NIC/evict"
 
 	[ "$module" != c ] || return 0
+	limit=$(jq -n "$gone_limit * $slowness | round")
 	ended=$(ends_and_reuse) && status=ok || status=not_ok
 	echo "# ${ended//$'\n'/$'\n'# }"
-	$status "conntrack sees FIN and RST, the rules are withdrawn within $gone_limit ms, and the ports can be used again"
+	$status "conntrack sees FIN and RST, the rules are withdrawn within $limit ms, and the ports can be used again"
 }
 
 # Where conntrack has lost a connection, its packets are invalid.
@@ -36,7 +37,7 @@ ends_and_reuse() {
 		net.netfilter.nf_conntrack_tcp_timeout_close=1 net.netfilter.nf_conntrack_events=1
 	flowtable_ruleset devices="$devices" | load_ruleset
 	on "$router" nft add rule inet fw forward ct state invalid drop
-	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$router" "$server" "$gone_limit" || return
+	"$(dirname "${BASH_SOURCE[0]}")/reuse.py" "$client" "$router" "$server" "$limit" || return
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 }

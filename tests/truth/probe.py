@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 """probe.py: what an event does to connections, packet by packet.
 
-Runs connections from a namespace to an echo server in another, waits until the NIC has their
-rules, lets the event happen, and watches the cables: which frames still take the old way, for
-how long a connection stands still, when its rules are gone and when they are back.
+Runs connections from a namespace to an echo server in another, loads the ruleset and waits until
+the NIC has their rules, lets the event happen, and watches the cables: which frames still take the
+old way, for how long a connection stands still, when its rules are gone and when they are back.
+
+Before there is a flowtable, something happens that is none of these connections' business
+(--control). For how long they stand still meanwhile is the machine's doing: if it is longer than
+--calm, the machine is so many times slower than the one that --grace and --watch are meant for.
+That goes by this event or by the median of all up to now, whichever is longer.
 
 Prints one JSON object. Times are in milliseconds after the event's command has returned; null
-means never, as far as was watched.
+means never, as far as was watched. "slowness" is 1 where nothing was longer.
 
 Without arguments it takes them from standard input, event after event: each argument ends with a
 NUL, and each event with an empty one.
@@ -23,6 +28,7 @@ import struct
 import subprocess
 import sys
 import time
+from statistics import median
 
 from connection import Connection, Namespace
 
@@ -39,6 +45,9 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--client", required=True, help="namespace")
     parser.add_argument("--server", required=True, help="namespace")
+    parser.add_argument("--router", required=True, help="namespace")
+    parser.add_argument("--ruleset", required=True, help="file for nft -f")
+    parser.add_argument("--control", required=True, help="shell commands")
     parser.add_argument("--to", nargs=2, required=True, metavar="ADDR", help="IPv4 and IPv6")
     parser.add_argument("--flows", default="tcp4,tcp6,udp4,udp6")
     parser.add_argument("--port", type=int, default=7000)
@@ -48,6 +57,7 @@ def parse(arguments):
     parser.add_argument("--rule", default="", help="the old rules are those that contain this")
     parser.add_argument("--rules", type=int, help="how many rules there are; 2 per flow")
     parser.add_argument("--pace", type=float, default=5, help="ms between messages of a flow")
+    parser.add_argument("--calm", type=float, default=40, help="ms for the longest stall without")
     parser.add_argument("--grace", type=float, default=50, help="ms for the old way")
     parser.add_argument("--watch", type=float, default=3000, help="ms, at least, after the event")
     parser.add_argument("--limit", type=float, default=10000, help="ms, at most")
@@ -112,6 +122,24 @@ class Flow(Connection):
         self.last = now
 
 
+def longest_stall(flows):
+    """For how long one of them has stood still since this was last asked for, in ms."""
+    now = time.monotonic()
+    stall = max(max(flow.stall, now - flow.last) for flow in flows)
+    for flow in flows:
+        flow.stall = 0.0
+        flow.last = now
+    return stall * 1000
+
+
+def carry_on(step, command):
+    """Has the connections go on, step by step, until a program ends; whether it succeeds."""
+    process = subprocess.Popen(command)
+    while process.poll() is None:
+        step()
+    return process.returncode == 0
+
+
 class Wire:
     """A cable's end, and the frames of our flows that come out of it."""
 
@@ -159,11 +187,14 @@ def cookies(word=""):
 
 
 class Probe:
+    stalls = []
+
     def __init__(self, args):
         self.args = args
         self.in_nic = set()
         self.looked = 0.0
         client, server = Namespace(args.client), Namespace(args.server)
+        self.router = Namespace(args.router)
         self.flows = [
             Flow(name, client, server, args.to[name.endswith("6")], args.port + number)
             for number, name in enumerate(args.flows.split(","))
@@ -190,10 +221,11 @@ class Probe:
     def step(self):
         """Sends what is due and waits for something to come."""
         now = time.monotonic()
-        while self.next <= now:
+        if self.next <= now:
             for flow in self.flows:
                 flow.send()
-            self.next = max(self.next + self.args.pace / 1000, now - 0.1)
+            # What the machine had no time for is not made up for: it would have none for that.
+            self.next = max(self.next + self.args.pace / 1000, now)
         for fd, _ in self.poll.poll(max(0.0, self.next - now) * 1000):
             self.handlers[fd](time.monotonic())
 
@@ -216,6 +248,11 @@ class Probe:
             self.step()
         return True
 
+    def receive(self, messages):
+        """Lets the connections go on until each has received so many."""
+        marks = [flow.received + messages for flow in self.flows]
+        self.steps(lambda: all(f.received >= m for f, m in zip(self.flows, marks)), self.args.limit)
+
     def is_old(self, wire, data):
         """Whether a frame is on the old way."""
         have = {"wire": wire.device, "dmac": mac(data[0:6]), "smac": mac(data[6:12])}
@@ -223,22 +260,27 @@ class Probe:
 
     def run(self):
         args = self.args
+        self.receive(20)
+        longest_stall(self.flows)
+        carry_on(self.step, ["sh", "-c", args.control])
+        self.stalls.append(longest_stall(self.flows))
+        slowness = max(args.calm, self.stalls[-1], median(self.stalls)) / args.calm
+
+        with self.router:
+            loaded = carry_on(self.step, ["nft", "-f", args.ruleset])
+        if not loaded:
+            return {"error": "the ruleset cannot be loaded"}
         if not self.steps(self.is_offloaded, args.limit * 2):
             return {"error": f"only {len(cookies())} of {self.expected} rules are in the NIC"}
         # The connections run in hardware for a while, so that what comes is not their start.
-        marks = [flow.received + 20 for flow in self.flows]
-        self.steps(lambda: all(f.received >= m for f, m in zip(self.flows, marks)), args.limit)
+        self.receive(20)
         for wire in self.wires:
             for _ in wire.frames():
                 pass
-        for flow in self.flows:
-            flow.stall = 0.0
+        longest_stall(self.flows)
 
         old = cookies(args.rule)
-        event = subprocess.Popen(["sh", "-ec", "\n".join(args.event)])
-        while event.poll() is None:
-            self.step()
-        if event.returncode:
+        if not carry_on(self.step, ["sh", "-ec", "\n".join(args.event)]):
             return {"error": "the event has failed"}
         happened, wall = time.monotonic(), time.time()
         self.looked = 0.0
@@ -260,8 +302,10 @@ class Probe:
             alive = all(flow.last_number >= flow.mark for flow in self.flows)
             if passed > args.limit:
                 break
-            if passed > args.watch and alive and (back is not None or args.no_return):
+            if (passed > args.watch * slowness and alive
+                    and (back is not None or args.no_return)):
                 break
+        stall = longest_stall(self.flows)
 
         late, latest = 0, None
         for wire in self.wires:
@@ -273,13 +317,12 @@ class Probe:
                     age = (stamp - wall) * 1000
                     if age > 0:
                         latest = max(latest or 0, age)
-                    late += age > args.grace
-        for flow in self.flows:
-            flow.stall = max(flow.stall, now - flow.last)
+                    late += age > args.grace * slowness
         return {
+            "slowness": round(slowness, 1),
             "late": late,
             "last_old_ms": latest and round(latest, 1),
-            "stall_ms": round(max(flow.stall for flow in self.flows) * 1000, 1),
+            "stall_ms": round(stall, 1),
             "lost_udp": sum(f.sent - f.received for f in self.flows if not f.tcp),
             "dead": [flow.name for flow in self.flows if flow.last_number < flow.mark],
             "gone_ms": gone and round(gone, 1),

@@ -6,6 +6,9 @@ While the connections run, things change: neighbours, routes, rules, ports, rule
 the NIC's rules, capacity, latency and errors; memory is short now and then. All the time no
 frame may go to an address that the server has had before and the router knows to be old. In the
 end everything is made good again, and the connections must go on and get back into hardware.
+
+For how long is measured against what else happens to these connections where there is no flowtable,
+before and after: if they stand still for longer than --calm then, the machine is slow.
 """
 
 import argparse
@@ -17,9 +20,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 from connection import Namespace
-from probe import Flow, Wire, cookies, frame_ports, mac
+from probe import Flow, Wire, carry_on, cookies, frame_ports, longest_stall, mac
 
 NIC = "/sys/kernel/debug/emunic"
 FAILSLAB = "/sys/kernel/debug/failslab"
@@ -37,6 +41,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--slowness", type=float, default=1)
+    parser.add_argument("--control", required=True, help="shell commands that concern nobody")
+    parser.add_argument("--calm", type=float, default=40, help="ms for the longest stall of these")
     parser.add_argument("--faults", action="store_true", help="with failslab and fail_function")
     return parser.parse_args()
 
@@ -64,8 +70,9 @@ class Stress:
         self.old_macs = {}
         self.done = collections.Counter()
         self.current = []
-        # By who sent them and what happened: how many frames, and the latest after how long.
+        # By who sent them and what happened: frames, each by how many times the grace.
         self.late = {}
+        self.slow = 1.0
         # Until when a flow may be that nobody could tell the module of.
         self.short_until = 0
         self.pace = 0.005 * args.slowness
@@ -137,8 +144,18 @@ class Stress:
                 grace = (GARBAGE_COLLECTION if short else GRACE) * self.args.slowness
                 if stamp > since + grace:
                     where = f"{'the NIC' if by_nic else 'the host'} in: {', '.join(self.current)}"
-                    count, latest = self.late.get(where, (0, 0))
-                    self.late[where] = count + 1, max(latest, stamp - since)
+                    self.late.setdefault(where, []).append((stamp - since) / grace)
+
+    def measure(self):
+        """Without a flowtable, how slow is the machine? How many rules are left when that goes."""
+        self.nft("flush ruleset")
+        left, stalls = len(cookies()), []
+        for _ in range(5):
+            longest_stall(self.flows)
+            carry_on(self.step, ["sh", "-c", self.args.control])
+            stalls.append(longest_stall(self.flows))
+        self.slow = max(self.slow, median(stalls) / self.args.calm)
+        return left
 
     def happen(self, events):
         event = self.random.choice(events)
@@ -305,6 +322,8 @@ class Stress:
         return True
 
     def run(self):
+        self.measure()
+        self.nft(self.ruleset)
         end = time.monotonic() + self.args.seconds
         while time.monotonic() < end:
             self.happen(self.events)
@@ -324,9 +343,13 @@ class Stress:
         if len(cookies()) < 2 * len(self.flows):
             problems.append(f"only {len(cookies())} rules came back "
                             f"for {len(self.flows)} connections")
-        for where, (count, latest) in self.late.items():
-            problems.append(f"{count} frames went to addresses that were known to be old, up to "
-                            f"{1000 * latest:.0f} ms after that, sent by {where}")
+        if left := self.measure():
+            problems.append(f"nft flush ruleset leaves {left} rules")
+        print(f"# the machine was {self.slow:.1f} times slower than a calm one")
+        for where, times in self.late.items():
+            if times := [t for t in times if t > self.slow]:
+                problems.append(f"{len(times)} frames went to addresses that were known to be old, "
+                                f"after {max(times):.1f} times the grace, sent by {where}")
         print(f"# that the server moved, the router knew "
               f"{len(self.old_macs)} of {self.moves} times")
         if self.moves > 2 and not self.old_macs:
