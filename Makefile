@@ -31,7 +31,7 @@ setup: ## build root, kernel source and the kernels of all three machines
 	@scripts/setup
 
 .PHONY: demo
-demo: ## real connections through NAT in the emulated NIC, on the stock kernel
+demo: ## real connections through NAT in the emulated NIC, on the stock kernel; ARCH=arm64: on that one
 	@scripts/setup root source stock
 	@echo "module and emulated NIC for the stock kernel …"
 	@$(MAKE) --no-print-directory module-stock

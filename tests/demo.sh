@@ -3,7 +3,7 @@
 # machines: stock
 # also: what users see first
 # side: host
-# timeout: 600
+# timeout: 900
 #
 # `make demo`, and the figures that others read.
 source "$TOP/tests/lib.sh"
