@@ -41,6 +41,11 @@ says() {
 		echo "its closing line is wrong"
 		exit 1
 	}
+	# Not only unheard: one that hangs does so for ever.
+	timeout 60 sh -c 'while pgrep -f "$1"; do sleep 0.1; done' sh "[s]hare $build/check" || {
+		echo "these machines still run"
+		exit 1
+	}
 }
 
 if [ "$MACHINE" = uml ]; then
