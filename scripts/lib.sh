@@ -95,8 +95,8 @@ kernel_fragments() {
 	known_machine "$1"
 	[ -e "$series" ] || series=
 	case $1 in
-	uml) echo "$TOP"/scripts/kernel/{common,uml}.config $series ;;
-	debug) echo "$TOP"/scripts/kernel/{common,debug}.config $series ;;
+	uml) echo "$TOP"/scripts/kernel/{common,uml}.config ${series:+"$series"} ;;
+	debug) echo "$TOP"/scripts/kernel/{common,debug}.config ${series:+"$series"} ;;
 	stock) ;;
 	esac
 }

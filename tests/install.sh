@@ -6,6 +6,7 @@
 # What a user does: make, make install, and then nothing but nft.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 TOP=${TOP:-/src}
+command -v gcc >/dev/null || skip "this machine has no compiler"
 
 name=nft_offload
 # The checkout, writable, with what was compiled for this kernel outside: on an emulated

@@ -8,6 +8,7 @@
 # played by a script, which fails as QEMU does and hands what is emulated to the real one.
 source "$TOP/tests/lib.sh"
 source "$TOP/scripts/lib.sh"
+[ "$STOCK_ARCH" = amd64 ] || skip "another processor than the host's is always emulated"
 
 share=$(mktemp -d)
 at_exit rm -rf "$share"
