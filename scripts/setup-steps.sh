@@ -230,11 +230,9 @@ apt_conf() {
 	END
 }
 
-# resolve_kernel WORK: prints "source-version kernel-release series" of what the archive has, or of
-# KERNEL_VERSION; another processor gets the version that the others have.
+# resolve_kernel WORK [VERSION]: prints "source-version kernel-release series" of what the archive has, or of
+# VERSION.
 resolve_kernel() {
-	local version=$KERNEL_VERSION
-	[ "$STOCK_ARCH" = amd64 ] || version=$(kernel_version 2>/dev/null) || true
 	# shellcheck disable=SC2016
 	in_root "$(root_dir)" "$1" env APT_CONFIG=/share/apt.conf bash -euc '
 		apt-get -q update --error-on=any >&2
@@ -250,7 +248,7 @@ resolve_kernel() {
 					exit
 				}
 			done
-		done' sh "$KERNEL_SERIES" "$version" "$STOCK_ARCH"
+		done' sh "$KERNEL_SERIES" "${2:-}" "$STOCK_ARCH"
 }
 
 make_source() {
@@ -258,8 +256,11 @@ make_source() {
 	host_resolv "$(root_dir)"
 	work=$(scratch source)
 	apt_conf "$work"
-	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel "$work" 2>>"$LOG") || failed "source"
-	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${KERNEL_VERSION:+ $KERNEL_VERSION} with its image package for $STOCK_ARCH; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}, or look for a newer one: scripts/setup --update"
+	# Another processor has the version that the host's has.
+	version=$KERNEL_VERSION
+	[ "$STOCK_ARCH" = amd64 ] || version=$(kernel_version 2>/dev/null) || true
+	resolved=$(IN_ROOT_FOLLOWS=1 resolve_kernel "$work" "$version" 2>>"$LOG") || failed "source"
+	[ -n "$resolved" ] || die "the archive has no linux-source-$KERNEL_SERIES${version:+ $version} with its image package for $STOCK_ARCH; name another: KERNEL=${KERNEL_SUPPORTED// / or KERNEL=}, or look for a newer one: scripts/setup --update"
 	read -r version release series <<<"$resolved"
 	dir=$CACHE/kernels/source-$version
 	if [ ! -d "$dir" ]; then
@@ -276,7 +277,8 @@ make_source() {
 
 	# The stock kernel comes along, though only its own step needs it: it leaves the
 	# archive together with the source. Its image package may be split into several.
-	dir=$(KERNEL_VERSION=$version host_path "$(kernel_packages)")
+	local KERNEL_VERSION=$version
+	dir=$(host_path "$(kernel_packages)")
 	if [ ! -d "$dir" ]; then
 		# shellcheck disable=SC2016
 		logged "packages" in_root "$(root_dir)" "$work" env APT_CONFIG=/share/apt.conf bash -euc '
