@@ -589,6 +589,21 @@ s.sendto(b'x', ('10.0.5.2', 5000))"
 	flush
 }
 
+other_device() {
+	local got=/sys/class/net/other1/statistics/rx_packets
+	ip link add other0 type veth peer name other1 && ip link set other0 addrgenmode none up &&
+		ip link set other1 addrgenmode none up || return
+	knob accept +wed && knob counters 0 && rule nic0 other0 4000 || return
+	grep " out=dev$(cat /sys/class/net/other0/ifindex) " $NIC/rules || return
+	send_udp 4000 3
+	busywait 2000 is nic_packets 3 && [ "$(cat $got)" = 3 ] || return
+	ip link set other0 down
+	send_udp 4000 1
+	busywait 2000 is nic0.exception_egress 1 && is nic_packets 3 || return
+	flush
+	ip link delete other0 && knob accept default
+}
+
 vlan_word() {
 	knob accept -redirect_vlan_dev
 	refused "not a port of this NIC" rule nic0 nic1.5 4000 || return
@@ -788,6 +803,7 @@ flush
 t "faults and words for BIND" bind_fault
 t "UNBIND flushes nothing" leak_on_unbind
 t "redirect to another device is refused" refused "not a port of this NIC" rule nic0 lo 4000
+t "but not by hardware that hands frames to others" other_device
 t "an unknown key is refused" refused "not supported" tc filter add dev nic0 ingress protocol ip \
 	flower skip_sw ip_proto udp ip_tos 4 src_ip 10.0.0.2 dst_ip 10.0.1.2 src_port 1 dst_port 2 \
 	action mirred egress redirect dev nic1
@@ -807,7 +823,7 @@ fails "hw-tc-offload off is honoured" rule nic0 nic1 4000
 ethtool -K nic0 hw-tc-offload on
 for bad in "accept +nonsense" "accept ft" "faults replace 28" "faults replace 28 101" \
 	"faults forget 28 10" "faults replace 28 10 nic9" "evict some" "counters 1" "reset 0" \
-	"vanish eth0" "appear nic0" "profile mlx4" "indirect 2"; do
+	"vanish eth0" "appear nic0" "profile mlx4" "indirect 2" "wifi eth0"; do
 	# shellcheck disable=SC2086
 	fails "bad write: $bad" eval "knob ${bad%% *} '${bad#* }'"
 done
