@@ -45,6 +45,10 @@ check: ## all tests; T=GLOB M=uml,debug,stock: some; KERNEL=7.2: with another ke
 canary: ## the newest kernels of Debian's sid and experimental: does it build, boot, offload
 	@scripts/canary
 
+.PHONY: kselftest-install
+kselftest-install: ## the tests, for the kernel's own runner, in INSTALL_PATH=DIR; KDIR=DIR: and the modules for that kernel
+	@scripts/kselftest-install '$(INSTALL_PATH)' $(KDIR)
+
 .PHONY: drivers-table
 drivers-table: ## the tables of Documentation/drivers.md, from what a run finds
 	@rm -f build/check/uml/{drivers,lax}.md

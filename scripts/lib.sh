@@ -20,6 +20,9 @@ die() {
 	exit 1
 }
 
+# header NAME FILE: what a test says of itself in its first lines; see scripts/check.
+header() { sed -n "2,20s/^# $1: *//p" "$2"; }
+
 # Ten digits that change when the input does.
 digest() { sha256sum | cut -c1-10; }
 

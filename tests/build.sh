@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
+# in-tree: it is about this checkout
 #
 # A kernel that the module cannot be built for ends in one line that says what to do.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml stock
+# in-tree: it is about this checkout
 # timeout: 300
 #
 # What a user does: make, make install, and then nothing but nft.

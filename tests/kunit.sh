@@ -7,6 +7,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 results=/sys/kernel/debug/kunit
+need $results
 before=$(ls $results)
 load_module
 

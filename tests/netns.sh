@@ -7,6 +7,7 @@
 # The router's namespace is deleted with its flowtable, connections and ports: no rule is left,
 # and the module can go.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need /sys/kernel/debug/failslab
 
 load_module
 topology

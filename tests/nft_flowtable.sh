@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
+# in-tree: kselftest has it already
 # timeout: 900
 #
 # The kernel's own test of the software path, unmodified, with this module in the place of

@@ -5,19 +5,21 @@
 #
 # The emulated NIC by itself: rules come from tc flower with skip_sw. tc offers none of a VLAN
 # device with skip_sw, so the NIC's own counters tell who forwarded.
-# NIC_KO names the module. Exits 0 if all is well, 4 if the kernel lacks what it needs.
+# NIC_KO names the module, if scripts/kselftest-install has not left it here. Exits 0 if all is well, 4 if
+# the kernel lacks what it needs.
 #
 #   client: wire0 10.0.0.2 -- nic0 10.0.0.1  host  nic1 10.0.1.1 -- wire1 10.0.1.2 :server
 #                                 nic1.5 10.0.5.1 -- wire1.5 10.0.5.2, and VLAN 6 in that one
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
-NIC_KO=${NIC_KO:?NIC_KO must name emunic.ko}
+NIC_KO=${NIC_KO:-$HERE/modules/$(uname -r)/nic/emunic.ko}
 NIC=/sys/kernel/debug/emunic
 RULES=${RULES:-1000}
 CLIENT=nicself-c-$$ SERVER=nicself-s-$$ OTHER=nicself-o-$$
 TMP=$(mktemp -d)
 count=0 failed=0
+echo "KTAP version 1"
 
 ok() {
 	count=$((count + 1))

@@ -11,7 +11,8 @@
 #   scripts/vm -- env ORACLE_SEED=1 ORACLE_FLOWS=100000 tests/oracle.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-ko=${NFT_OFFLOAD_KO%/*}/oracle/oracle.ko
+ko=$MODULES/oracle/oracle.ko
+need "$ko"
 
 # Where the flows go: a neighbour, one of whom nothing is known, and hosts behind either, for
 # IPv4 also behind a gateway of IPv6.

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
+# in-tree: the table is that of the documentation
 # timeout: 900
 #
 # The table of Documentation/drivers.md: which flows get into the hardware of which driver, as

@@ -36,7 +36,7 @@ if [ -z "$followed" ]; then
 	flow_send 6 1000
 	check "a flow that nftables makes no entry for has none" fails is_offloaded
 	check "nor a rule" rules_are 0
-	is "$(told)" "" "nor anything to say of"
+	is "$(told)" "" "nor anything to say"
 	exit
 fi
 

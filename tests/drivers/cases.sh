@@ -18,7 +18,7 @@ NIC=/sys/kernel/debug/ppe_judge
 here=$(dirname "${BASH_SOURCE[0]}")
 
 load_module report_ms=0
-_insmod "$(dirname "$NFT_OFFLOAD_KO")/drivers/ppe_judge.ko" soc="$soc"
+_insmod "$MODULES/drivers/ppe_judge.ko" soc="$soc"
 topology --init
 
 # shellcheck source=tests/sides.sh

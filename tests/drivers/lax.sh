@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
+# in-tree: the table is that of the documentation
 # timeout: 300
 #
 # Why drivers that take rules for tc only are not bound unless they set unlocked_driver_cb: what the
@@ -13,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 NIC=/sys/kernel/debug/ppe_judge
 here=$(dirname "${BASH_SOURCE[0]}")
-judge=$(dirname "$NFT_OFFLOAD_KO")/drivers/ppe_judge.ko
+judge=$MODULES/drivers/ppe_judge.ko
 table=$_output.table # which goes at the end
 
 # ruleset NAT

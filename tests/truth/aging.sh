@@ -36,7 +36,7 @@ on "$router" nft flush ruleset
 start_over
 
 # Its behaviour is of interest where time is real.
-[ "$MACHINE" != debug ] || exit 0
+has_time || exit 0
 load_c_module
 prepare
 echo "# the C module, after five minutes:"

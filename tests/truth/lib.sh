@@ -21,7 +21,7 @@ start_probe() {
 GRACE=$((50 * SLOWNESS)) STALL=$((200 * SLOWNESS)) CALM=$((40 * SLOWNESS))
 # Milliseconds between a connection's messages: no more than the machine has time for.
 PACE=5
-[ "$MACHINE" != debug ] || PACE=50
+has_time || PACE=50
 only=${TRUTH:-*}
 results=()
 
@@ -131,7 +131,7 @@ both() {
 	done
 
 	# Its figures are of interest where time is real.
-	[ "$MACHINE" != debug ] || {
+	has_time || {
 		table
 		return
 	}

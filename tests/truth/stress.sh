@@ -10,6 +10,7 @@
 #
 #   make stress M=debug STRESS_SECONDS=3600 [STRESS_SEED=N]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need /sys/kernel/debug/failslab
 
 seconds=${STRESS_SECONDS:-40} seed=${STRESS_SEED:-$RANDOM}
 load_module
