@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * emunic: profiles: which words of "accept" make the NIC take and refuse what a
- * real driver does. Places are in drivers/net/ethernet/ of Linux 7.2; mlx5 is
+ * real driver does. Places are in drivers/net/ethernet/ of Linux 7.3; mlx5 is
  * mellanox/mlx5/core/, mtk is mediatek/mtk_ppe_offload.c, airoha is
  * airoha/airoha_ppe.c. What no profile has: firmware that is older than the
  * driver, and mtk's and airoha's threshold of 30 packets/s before they bind.
@@ -43,21 +43,21 @@
 
 /*
  * FT, BLOCK         mtk:671, airoha_eth.c: either, with one callback
- * NEED_META         mtk:310, airoha:1100
- * NEED_MACS         -EINVAL, mtk:407, airoha:1184
+ * NEED_META         mtk:310, airoha:1105
+ * NEED_MACS         -EINVAL, mtk:407, airoha:1189
  * ANY_KEY           neither used_keys nor tags are looked at; the hardware
  *                   takes off what is there
- * (8021AD)          only 0x8100 is pushed, mtk:385, airoha:1163
- * (GRE)             PORTS are needed, mtk:425, airoha:1202
- * (TTL_ADD)         no FLOW_ACTION_ADD, mtk:402, airoha:1179; the hardware
- *                   does it, mtk_ppe.c:225, airoha:358
- * (V6_MANGLE)       mtk:469, airoha:1243
- * MANGLE_EINVAL     of ports and IPv4, mtk:149, 169, airoha:251, 269
- * PPPOE_*           push, mtk:394, airoha:1172; the hardware decapsulates, and
+ * (8021AD)          only 0x8100 is pushed, mtk:385, airoha:1168
+ * (GRE)             PORTS are needed, mtk:425, airoha:1207
+ * (TTL_ADD)         no FLOW_ACTION_ADD, mtk:402, airoha:1184; the hardware
+ *                   does it, mtk_ppe.c:225, airoha:361
+ * (V6_MANGLE)       mtk:469, airoha:1248
+ * MANGLE_EINVAL     of ports and IPv4, mtk:149, 169, airoha:254, 272
+ * PPPOE_*           push, mtk:394, airoha:1177; the hardware decapsulates, and
  *                   the key is not looked at
  * HAIRPIN           no check
- * PUSH_OUTER_FIRST  vlan1 is the outer tag, mtk:486, airoha:459
- * OVERCOMMIT        taking a rule only queues it, mtk:509, airoha:1264
+ * PUSH_OUTER_FIRST  vlan1 is the outer tag, mtk:486, airoha:464
+ * OVERCOMMIT        taking a rule only queues it, mtk:509, airoha:1269
  * (INDIRECT)        neither calls flow_indr_dev_register()
  * (UNLOCKED)        neither; nobody but tc asks
  */
@@ -70,7 +70,7 @@
 
 /*
  * broadcom/bnxt/bnxt_tc.c, which says yes to what it does not know:
- * BLOCK             only, and (UNLOCKED), bnxt.c:15808, bnxt_vfr.c:176
+ * BLOCK             only, and (UNLOCKED), bnxt.c:15851, bnxt_vfr.c:176
  * ANY_KEY           used_keys is only looked at for CONTROL and BASIC, :377;
  *                   any tag is taken for 0x8100, :422
  * ANY_ACTION        :340; neither ADD nor CSUM nor PPPOE_PUSH is done
@@ -107,7 +107,7 @@ static const struct {
 	  BIT(EMUNIC_INDIRECT), 0 },
 	/* mtk:384, 395; MTK_PPE_ENTRIES, mtk_ppe.h:12 */
 	{ "mtk_ppe", EMUNIC_PPE | BIT(EMUNIC_PPPOE_IS_TAG), 16 * 1024 },
-	/* airoha:381, 453; airoha_eth.h:54, 56 */
+	/* airoha:384, 458; airoha_eth.h:54, 56 */
 	{ "airoha_ppe", EMUNIC_PPE | BIT(EMUNIC_FOREIGN_EINVAL) |
 	  BIT(EMUNIC_V6_PORT_MAC), 24 * 1024 },
 	{ "bnxt", EMUNIC_BNXT, 0 },
