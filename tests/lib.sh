@@ -35,12 +35,14 @@ has_time() { [ "$SLOWNESS" -lt 5 ]; }
 
 # _find_module NAME: as scripts/kselftest-install has left it, or as modprobe finds it.
 _find_module() {
-	local file=$_here/modules/$(uname -r)/$1
+	local file
+	file=$_here/modules/$(uname -r)/$1
 	[ -e "$file" ] || file=$(modinfo -n "$(basename "$1" .ko)" 2>/dev/null) || file=
 	echo "$file"
 }
 : "${NFT_OFFLOAD_KO=$(_find_module nft_offload.ko)}" "${NIC_KO=$(_find_module nic/emunic.ko)}"
 # Where tests find other modules.
+# shellcheck disable=SC2034
 MODULES=${NIC_KO%/nic/emunic.ko}
 
 # --- saying how it went: KTAP, and the exit status of kselftest
