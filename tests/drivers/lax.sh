@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # in-tree: the table is that of the documentation
-# timeout: 300
+# timeout: 900
 #
 # Why drivers that take rules for tc only are not bound unless they set unlocked_driver_cb: what the
 # real parsers of two that do not (stmmac_tc.c, bnxt_tc.c) would make of the rules of plain connections,
