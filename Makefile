@@ -26,6 +26,10 @@ install: ## the module, a modprobe.d file that keeps the C module away, depmod
 uninstall: ## takes them away again
 	@scripts/install uninstall $(KDIR)
 
+.PHONY: deb
+deb: ## the Debian packages, in build/
+	@scripts/deb
+
 .PHONY: setup
 setup: ## build root, kernel source and the kernels of all three machines
 	@scripts/setup

@@ -33,7 +33,11 @@ case $STOCK_ARCH in x86 | x86_64) STOCK_ARCH=amd64 ;; esac
 LLVM_VERSION=${NFT_OFFLOAD_LLVM-19}
 
 # Everything that is slow to make, shared by all checkouts of this user.
-CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kmod-nft-offload}
+CACHE=${NFT_OFFLOAD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kmod-nft-offload}
+
+# What a user's Debian builds the module with, beside the packages of its kernel.
+MODULE_BUILD_PACKAGES="gcc make flex bison bc libelf-dev libssl-dev pahole kmod python3 xz-utils rustc rust-src
+	bindgen"
 
 TOOLCHAIN_PACKAGES="
 	gcc make flex bison bc libelf-dev libssl-dev dwarves kmod cpio rsync xz-utils zstd
@@ -50,7 +54,12 @@ GUEST_PACKAGES="
 # packages and of what scripts/addon-NAME does with its arguments.
 declare -A ADDON_PACKAGES=(
 	[arm64]="gcc-aarch64-linux-gnu qemu-system-arm"
+	# What `make deb` and its tests need.
+	[packaging]="debhelper dpkg-dev lintian man-db"
 )
 declare -A ADDON_ARGUMENTS=(
 	[arm64]="kmod python3 $GUEST_PACKAGES"
 )
+
+# A fresh Debian, which the packages' test installs them in, has these beside what each has.
+FRESH_PACKAGES="python3 busybox-static initramfs-tools apt-utils"

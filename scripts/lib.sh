@@ -22,6 +22,17 @@ die() {
 
 # header NAME FILE: what a test says of itself in its first lines; see scripts/check.
 header() { sed -n "2,20s/^# $1: *//p" "$2"; }
+# loaded_now MODULE…: what else there is to do if they are.
+loaded_now() {
+	local module
+	for module; do
+		[ ! -e "/sys/module/$module" ] ||
+			say "$module is loaded now: delete the flowtables and 'modprobe -r $module', or reboot"
+	done
+}
+
+# new_enough RELEASE: can the module be built for it?
+new_enough() { [ "$(printf '%s\n' "$KERNEL_OLDEST" "$1" | sort -V | head -n 1)" = "$KERNEL_OLDEST" ]; }
 
 # Ten digits that change when the input does.
 digest() { sha256sum | cut -c1-10; }
@@ -54,6 +65,12 @@ addon_key() {
 # addon_dir NAME: what that add-on has over the build root, as the caller sees it.
 addon_dir() { echo "$CACHE/addon-$1-$(addon_key "$1")"; }
 
+# A fresh Debian, as the caller sees it; in its /repo are the packages that nft-offload-dkms depends on.
+fresh_dir() {
+	# shellcheck disable=SC2086
+	echo "$CACHE/fresh-$(echo "fresh-1 $SUITE" $FRESH_PACKAGES $MODULE_BUILD_PACKAGES | digest)"
+}
+
 # The build root, as the caller sees it.
 root_dir() {
 	if [ -e /etc/nft-offload-toolchain ]; then
@@ -81,6 +98,9 @@ kernel_packages() {
 	local arch=-$STOCK_ARCH
 	echo "/kernels/packages-$(kernel_version)${arch#-amd64}"
 }
+
+# An archive for apt of all that a user may install of that kernel, inside the root.
+kernel_archive() { echo "/kernels/archive-$(kernel_version)"; }
 
 # known_machine NAME [ANOTHER…]: ends in one line if that is none of the machines, nor ANOTHER.
 known_machine() {
@@ -173,6 +193,7 @@ ready() {
 		ready root && [ -d "$(host_path "$(kernel_source)")" ] &&
 			[ -d "$(host_path "$(kernel_packages)")" ]
 		;;
+	fresh) [ -d "$(fresh_dir)" ] && [ -d "$(host_path "$(kernel_archive)")" ] ;;
 	uml | debug)
 		[ -e "$(host_path "$(kdir "$1")")/.complete" ] &&
 			[ -L "$(root_dir)/usr/lib/modules/$(krelease "$1")" ]

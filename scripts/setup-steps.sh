@@ -6,7 +6,7 @@
 # built in place, goes on where it was interrupted, and is marked when complete.
 
 # What each step takes.
-declare -A DISK_GB=([root]=4 [source]=2 [uml]=1 [debug]=1 [stock]=1)
+declare -A DISK_GB=([root]=4 [source]=2 [uml]=1 [debug]=1 [stock]=1 [fresh]=2)
 
 # Objects that a build compiles, only to say how far it is.
 declare -A EXPECTED=([uml]=1070 [debug]=1400 [stock]=106)
@@ -37,6 +37,7 @@ title() {
 	uml) echo "uml kernel $(kernel_version)" ;;
 	debug) echo "debug kernel $(kernel_version)" ;;
 	stock) echo "stock kernel $(kernel_version)$([ "$STOCK_ARCH" = amd64 ] || echo ", $STOCK_ARCH")" ;;
+	fresh) echo "fresh Debian $SUITE, packages of $(kernel_version)" ;;
 	*) echo "add-on $1: ${ADDON_PACKAGES[$1]}" ;;
 	esac
 }
@@ -60,6 +61,7 @@ run_step() {
 		source) make_source ;;
 		uml | debug) make_kernel "$what" ;;
 		stock) make_stock ;;
+		fresh) make_fresh ;;
 		*) make_addon "$what" ;;
 		esac
 		say "$HEAD $(title "$what"): done in $((SECONDS - start)) s"
@@ -153,14 +155,16 @@ suites() {
 	esac
 }
 
-make_root() {
-	local root mirror conf from
+# make_debian ROOT VARIANT PACKAGE…: a Debian, as large as mmdebstrap's VARIANT, with these packages, that reaches
+# the archive as this host does.
+make_debian() {
+	local root=$1 variant=$2 mirror conf from
+	shift 2
 	need_bootstrap
-	root=$(scratch root)
 	conf=$CACHE/work/apt.conf
 	host_apt_conf >"$conf"
 	mirror=$(host_mirror)
-	logged "bootstrap" bootstrap --variant=apt --include=ca-certificates \
+	logged "bootstrap" bootstrap --variant="$variant" --include="ca-certificates $*" \
 		--aptopt="$conf" --dpkgopt=force-unsafe-io "${SUITE/experimental/sid}" "$root" ${mirror:+"$mirror"}
 
 	# mmdebstrap wrote the archive it used, ours or its own default.
@@ -177,7 +181,12 @@ make_root() {
 	fi
 	mkdir -p "$root"/{src,kernels,share}
 	host_resolv "$root"
+}
 
+make_root() {
+	local root
+	root=$(scratch root)
+	make_debian "$root" apt
 	# shellcheck disable=SC2016,SC2086
 	logged "packages" in_root "$root" "" env DEBIAN_FRONTEND=noninteractive sh -euc '
 		apt-get -q update --error-on=any
@@ -211,6 +220,59 @@ make_addon() {
 		[ ! -e "$1" ] || "$1" "${@:3}"
 	' sh "/src/scripts/addon-$1" "${ADDON_PACKAGES[$1]}" ${ADDON_ARGUMENTS[$1]:-}
 	mv "$work/upper" "$(addon_dir "$1")"
+	rm -rf "$work"
+}
+
+# A fresh Debian, and all that its user may want to install: the packages that nft-offload-dkms depends on, in its
+# /repo, and those of the kernel, with the metapackages by which users have them.
+make_fresh() {
+	local work dir
+	dir=$(fresh_dir)
+	if [ ! -d "$dir" ]; then
+		work=$(scratch fresh)
+		# shellcheck disable=SC2086
+		make_debian "$work" important $FRESH_PACKAGES
+		# shellcheck disable=SC2016,SC2086
+		logged "packages" in_root "$work" "" env DEBIAN_FRONTEND=noninteractive sh -euc '
+			apt-get -q update --error-on=any
+			apt-get -qy --download-only install "$@"
+			mkdir /repo
+			mv /var/cache/apt/archives/*.deb /repo/
+			cd /repo
+			apt-ftparchive packages . >Packages
+		' sh dkms openssl $MODULE_BUILD_PACKAGES
+		mv "$work" "$dir"
+	fi
+	work=$(scratch archive)
+	host_resolv "$dir"
+	# shellcheck disable=SC2016
+	IN_ROOT_CHANGES=$work/changes logged "packages" in_root "$dir" "$work" bash -euc '
+		version=$2 release=$(<"$1/release") arch=$(dpkg --print-architecture)
+		mkdir archive && cd archive
+		cp "$1"/*.deb .
+		apt-get -q update --error-on=any
+		apt-get -q download "linux-source-$3=$version"
+		for part in $(dpkg-deb -f linux-headers-*.deb Depends | tr , "\n" |
+			sed -n "s/^ *\(linux-\(headers\|kbuild\)-[^ ]*\).*/\1/p"); do
+			apt-get -q download "$part=$version"
+		done
+		while read -r name depends; do
+			mkdir -p "../$name/DEBIAN"
+			printf "%s\n" "Package: $name" "Version: $version" "Architecture: $arch" "Depends: $depends (= $version)" \
+				"Maintainer: nobody <nobody@localhost>" "Description: newest of its kind" >"../$name/DEBIAN/control"
+			dpkg-deb --build "../$name" .
+		done <<-END
+			linux-image-$arch linux-image-$release
+			linux-headers-$arch linux-headers-$release
+			linux-source linux-source-$3
+		END
+		# What else they depend on.
+		ln -s /repo/*.deb /var/cache/apt/archives/
+		apt-get -qy --download-only install ./*.deb "linux-base/$4-backports"
+		find /var/cache/apt/archives -name "*.deb" -type f -exec mv -t . {} +
+		apt-ftparchive packages . >Packages
+	' sh "$(kernel_packages)" "$(kernel_version)" "$KERNEL_SERIES" "$SUITE"
+	mv "$work/archive" "$(host_path "$(kernel_archive)")"
 	rm -rf "$work"
 }
 

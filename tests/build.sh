@@ -22,11 +22,11 @@ kernel() {
 	printf '%s\n' CONFIG_MODULES=y CONFIG_NF_TABLES=m CONFIG_NF_FLOW_TABLE=m "$@" >"$dir/kernel/.config"
 }
 
-# refused TEXT WORDS [KDIR]: with an exit status, in one line, in these words. With an empty KDIR it is
-# for the running kernel.
+# refused TEXT WORDS [ARGUMENT]: with an exit status, in one line, in these words. With --offline it is for the
+# running kernel.
 refused() {
-	local message status=0 kdir=${3-$dir/kernel}
-	message=$("$TOP/scripts/find-kdir" ${kdir:+"$kdir"} 2>&1) || status=$?
+	local message status=0
+	message=$("$TOP/scripts/find-kdir" "${3:-$dir/kernel}" 2>&1) || status=$?
 	check "$1: is refused" [ "$status" != 0 ]
 	is "$(wc -l <<<"$message")" 1 "$1: in one line"
 	check "$1: which says \"$2\"" grep -q -- "$2" <<<"$message"
@@ -54,11 +54,29 @@ refused "a kernel of another compiler" "built with 'rustc 1.2.3'"
 # program NAME COMMAND: comes before the real one.
 program() { install -D /dev/stdin "$dir/bin/$1" <<<"#!/bin/sh"$'\n'"$2"; }
 PATH=$dir/bin:$PATH
-program uname "echo 99.1-none"
+program uname "echo 99.1.2-none"
 program dpkg-query "exit 1"
-refused "a running kernel of unknown origin" "no build directory for the running kernel 99.1-none" ""
-program dpkg-query "echo 99.1-1"
-echo CONFIG_MODULES=y >/boot/config-99.1-none
-refused "a running kernel without Rust" "has no CONFIG_RUST=y" ""
+refused "a running kernel of unknown origin" "kernel 99.1.2-none is of no package" --offline
+
+# A Debian that runs a kernel of version 99.1.2-1.
+headers=/usr/src/linux-headers-99.1.2-none
+mkdir "$headers" "$dir/small"
+program dpkg-query 'case "$*" in
+	*linux-source*) echo "installed 99.0-1" ;;
+	*Status*) echo "installed 99.1.2-1" ;;
+	*) echo 99.1.2-1 ;;
+	esac'
+echo CONFIG_MODULES=y >/boot/config-99.1.2-none
+refused "a running kernel without Rust" "has no CONFIG_RUST=y" --offline
+echo CONFIG_RUST=y >/boot/config-99.1.2-none
+refused "a source package of another version" "first: apt install linux-source-99.1=99.1.2-1$" --offline
+program dpkg-query 'case "$*" in *linux-image*) ;; *) echo -n "installed " ;; esac; echo 99.1.2-1'
+echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.2.3"' >"$headers/.config"
+refused "packages of another compiler" "built with 'rustc 1.2.3'" --offline
+echo "CONFIG_RUSTC_VERSION_TEXT=\"$(rustc --version)\"" >"$headers/.config"
+mount -t tmpfs -o size=10M tmpfs "$dir/small"
+at_exit umount "$dir/small"
+export NFT_OFFLOAD_CACHE=$dir/small
+refused "a small disk" "MB of disk, and $dir/small has [0-9]*: make room" --offline
 program uname "echo 6.12.9-old"
-refused "an old running kernel" "too old" ""
+refused "an old running kernel" "too old" --offline
