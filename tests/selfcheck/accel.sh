@@ -36,9 +36,9 @@ while [ $# -gt 0 ]; do
 	shift
 done
 internal_error() {
+	[ -z "$pidfile" ] || echo $$ >"$pidfile"
 	echo "KVM internal error. Suberror: 1" >&2
 	echo "emulation failure" >&2
-	[ -z "$pidfile" ] || echo $$ >"$pidfile"
 	exec sleep infinity # paused, as QEMU is
 }
 case $(</share/mode)$probe in
@@ -52,6 +52,7 @@ begun)
 	qemu-system-x86_64 "${args[@]}" &
 	until [ -e "${pidfile%/*}/begun" ]; do sleep 0.1; done
 	kill $!
+	wait $! # which takes its pidfile away
 	internal_error
 	;;
 *) exec qemu-system-x86_64 "${args[@]}" ;;
