@@ -14,7 +14,7 @@ share=$(mktemp -d)
 at_exit rm -rf "$share"
 mkdir -p "$CACHE/kernels/kvm"
 touch "$share/start"
-at_exit find "$CACHE/kernels/kvm" -newer "$share/start" -delete
+at_exit find "$CACHE/kernels/kvm" -type f -newer "$share/start" -delete
 
 # Where KVM works, it is played by emulation.
 cat >"$share/qemu" <<'END'
