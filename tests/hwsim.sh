@@ -41,6 +41,7 @@ wifi() {
 	network "net$net" mode=2 >"$networks/$ap"
 	network "net$net" >"$networks/$sta"
 	wpa_supplicant -B -P "$networks/$ap.pid" -D nl80211 -i "$ap" -c "$networks/$ap" -f "$networks/$ap.log"
+	busywait $LIMIT test -s "$networks/$ap.pid"  # is written by the daemon, after wpa_supplicant returned
 	at_exit kill "$(<"$networks/$ap.pid")"
 	on "$station" wpa_supplicant -B -D nl80211 -i "$sta" -c "$networks/$sta" -f "$networks/$sta.log"
 	ip addr add "192.168.$net.1/24" dev "$ap"
