@@ -209,6 +209,18 @@ ready() {
 	esac 2>/dev/null
 }
 
+# work_name STEP: what its lock and its log are called. Kernels are made side by side, each in its own directory.
+work_name() {
+	local dir
+	case $1 in
+	uml | debug | stock)
+		dir=$(kdir "$1")
+		echo "${dir##*/}"
+		;;
+	*) echo "$1" ;;
+	esac
+}
+
 # in_root ROOT SHARE COMMAND…: becomes COMMAND inside ROOT. All its mounts and processes
 # live in namespaces of their own, so nothing is left behind, whatever ends it. The
 # mount points are fixed: build paths do not depend on the host. With IN_ROOT_FOLLOWS set

@@ -43,18 +43,19 @@ title() {
 }
 
 run_step() {
-	local what=$1 start=$SECONDS
+	local what=$1 start=$SECONDS name
 	if ready "$what"; then
 		say "$HEAD $(title "$what"): kept"
 		return
 	fi
-	lock "$what"
+	name=$(work_name "$what")
+	lock "$name"
 	if ready "$what"; then # made by the run that we waited for
 		say "$HEAD $(title "$what"): kept"
 	else
 		say "$HEAD $(title "$what") …"
 		mkdir -p "$CACHE/logs" "$CACHE/work" "$CACHE/kernels"
-		LOG=$CACHE/logs/$what.log
+		LOG=$CACHE/logs/$name.log
 		: >"$LOG"
 		case $what in
 		root) make_root ;;

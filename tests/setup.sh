@@ -111,3 +111,18 @@ ln -s "$kernel" "$(root_dir)/usr/lib/modules/1-uml"
 check "a kernel that was not built to its end is not taken for complete" fails ready uml
 touch "$kernel/.complete"
 check "one that was is" ready uml
+
+# Each kernel has a lock of its own.
+mkdir "$CACHE/kernels"/{source,packages}-2-2
+lock "$(work_name stock)"
+"$TOP/scripts/setup" stock >"$dir/out" 2>&1 </dev/null {LOCK_FD}>&- &
+waiting=$!
+check "two runs for the same kernel wait for each other" busywait $LIMIT \
+	grep -qx "another run is working on kernel-$version-stock-.*; waiting for it" "$dir/out"
+check "a run for another kernel fails, as there are no packages" fails eval \
+	'KERNEL=2-2 timeout $((LIMIT * SLOWNESS / 1000)) "$TOP/scripts/setup" stock >"$dir/other" 2>&1'
+check "that is, in its build" grep -x "error: build failed.*" "$dir/other"
+check "and did not wait" fails grep "another run" "$dir/other"
+exec {LOCK_FD}>&-
+check "without the lock, the run for the same kernel fails too" fails wait $waiting
+check "in its build" grep -x "error: build failed.*" "$dir/out"
