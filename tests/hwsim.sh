@@ -60,7 +60,8 @@ client=$station
 
 # through NET: where the stations send what is for the server.
 through() { on "$station" ip route replace default via "192.168.$1.1"; }
-is_offloaded() { conntrack -L -p tcp 2>/dev/null | grep -F '[OFFLOAD]'; }
+# Whether a flow has an entry.
+is_offloaded() { conntrack -L -p tcp 2>/dev/null | grep -E '\[(HW_)?OFFLOAD\]'; }
 only_rule_leads_to() { rules_are 1 && grep " in=nic1 .* out=dev$(<"/sys/class/net/$1/ifindex") " $NIC/rules; }
 replies_in_hardware() {
 	local before

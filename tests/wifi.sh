@@ -13,7 +13,7 @@ wifi_topology() {
 }
 
 # Whether a flow has an entry.
-is_offloaded() { on "$router" conntrack -L -p tcp 2>/dev/null | grep -F '[OFFLOAD]'; }
+is_offloaded() { on "$router" conntrack -L -p tcp 2>/dev/null | grep -E '\[(HW_)?OFFLOAD\]'; }
 
 load_c_module
 wifi_topology
