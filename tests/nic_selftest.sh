@@ -336,6 +336,9 @@ fault_destroy() {
 	rule nic0 nic1 4000 && knob faults "destroy -5 100%" || return
 	flush
 	is rules 1 && at_least destroy_failed 1 || return
+	knob counters 0
+	PREF=2 refused "match already" rule nic0 nic1 4000 || return
+	is replace_dup_kept 1 && is replace_dup_match 0 || return
 	knob faults none
 	knob evict all
 }
@@ -795,7 +798,7 @@ done
 t "profiles have a capacity" profile_capacity
 flush
 t "fault with a port" fault_always
-t "fault of DESTROY leaves the rule" fault_destroy
+t "fault of DESTROY leaves the rule, which another one meets" fault_destroy
 flush
 knob counters 0
 t "fault with a probability" fault_half

@@ -49,6 +49,30 @@ check "nft flush ruleset: they are gone too" rules_are 0
 is "$(nic_counter destroy_enoent)" 0 "no rule was removed twice"
 flow_close fourth
 
+# Fragments, which NICs hand to the host, go on when conntrack forgets their connection: there is a new flow of the
+# same packets.
+flowtable_ruleset | load_ruleset
+flow_open sixth udp4 5006
+check "sixth: is in the NIC" busywait $LIMIT rules_of 5006 2
+on "$client" ip link set wire0 mtu 1000
+on "$server" ip link set wire1 mtu 1000
+mapfile -t old < <(cut -d ' ' -f 1 $NIC/rules)
+nic faults "destroy -5 100"
+on "$router" conntrack -F 2>/dev/null
+packets_lead_to() { flow_send sixth 1400 >/dev/null && "$@"; }
+met() { [ "$(nic_counter replace_dup_kept)" -gt 0 ]; }
+old_are_gone() { ! grep -wF "$(printf '%s\n' "${old[@]}")" $NIC/rules; }
+check "sixth: a new flow's rule meets one that the driver did not remove" busywait $LIMIT packets_lead_to met
+check "sixth: the log says that it stays in software" grep -q "udp .*:5006 .*stays in software.*-EEXIST" <(told)
+nic faults none
+check "sixth: when the driver can, the old flow's rules go by themselves" busywait $LIMIT old_are_gone
+on "$client" ip link set wire0 mtu 1500
+on "$server" ip link set wire1 mtu 1500
+check "sixth: then the new flow gets into the NIC" busywait $LIMIT packets_lead_to rules_of 5006 2
+is "$(nic_counter replace_dup_match)" 0 "the driver never saw replace_dup_match"
+flow_close sixth
+on "$router" nft flush ruleset
+
 # A driver that fails to the end is beyond help.
 flowtable_ruleset | load_ruleset
 make_orphans fifth 5005

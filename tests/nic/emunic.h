@@ -129,6 +129,7 @@ enum emunic_total {
 	EMUNIC_REPLACE_FAILED,		/* every failure, also those below */
 	EMUNIC_REPLACE_EEXIST,		/* cookie known */
 	EMUNIC_REPLACE_DUP_MATCH,	/* match known under another cookie */
+	EMUNIC_REPLACE_DUP_KEPT,	/* the same, of a rule that is kept */
 	EMUNIC_REPLACE_ENOSPC,
 	EMUNIC_REPLACE_EOPNOTSUPP,
 	EMUNIC_DESTROY_OK,
@@ -289,6 +290,7 @@ struct emunic_rule {
 	u64 bytes_told;
 	bool via_ft;
 	bool waiting;		/* for room in the hardware */
+	bool kept;		/* by an injected failure of DESTROY */
 	struct rcu_head rcu;
 };
 

@@ -95,6 +95,8 @@ static int emunic_destroy(struct emunic_port *port, struct flow_cls_offload *f)
 	err = emunic_inject(EMUNIC_CMD_DESTROY, emunic_rule_port(rule, port));
 	if (err) {
 		emunic.total[EMUNIC_DESTROY_FAILED]++;
+		if (rule)
+			rule->kept = true;
 		return err;
 	}
 	if (!rule) {

@@ -28,6 +28,7 @@ static const char * const emunic_total_names[EMUNIC_NUM_TOTALS] = {
 	[EMUNIC_REPLACE_FAILED] = "replace_failed",
 	[EMUNIC_REPLACE_EEXIST] = "replace_eexist",
 	[EMUNIC_REPLACE_DUP_MATCH] = "replace_dup_match",
+	[EMUNIC_REPLACE_DUP_KEPT] = "replace_dup_kept",
 	[EMUNIC_REPLACE_ENOSPC] = "replace_enospc",
 	[EMUNIC_REPLACE_EOPNOTSUPP] = "replace_eopnotsupp",
 	[EMUNIC_DESTROY_OK] = "destroy_ok",

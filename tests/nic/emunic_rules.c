@@ -28,6 +28,7 @@ struct emunic_rule *emunic_rule_find(unsigned long cookie)
 int emunic_rule_add(struct emunic_rule *rule, struct netlink_ext_ack *extack)
 {
 	unsigned long id = emunic.last_id + 1;
+	struct emunic_rule *other;
 	int err;
 
 	lockdep_assert_held(&emunic.lock);
@@ -74,7 +75,10 @@ err_cookie:
 			       emunic_cookie_params);
 	if (err == -EEXIST) {
 		NL_SET_ERR_MSG_MOD(extack, "match already in the table");
-		emunic.total[EMUNIC_REPLACE_DUP_MATCH]++;
+		other = rhashtable_lookup_fast(&emunic.by_match, &rule->key,
+					       emunic_match_params);
+		emunic.total[other->kept ? EMUNIC_REPLACE_DUP_KEPT :
+					   EMUNIC_REPLACE_DUP_MATCH]++;
 	}
 err_release:
 	xa_release(&emunic.rules, id);

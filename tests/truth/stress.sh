@@ -34,9 +34,14 @@ check "connections survive everything, and no frame goes astray" stress
 echo "# $(memory_failures) allocations failed"
 memory_is_short 0
 is "$(nic_rules)" "" "no rule is left"
-for counter in replace_eexist replace_dup_match; do
-	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
-done
+is "$(nic_counter replace_eexist)" 0 "the driver never saw replace_eexist"
+# A rule whose removal the driver refuses may be met by its successor, which the driver then refuses.
+echo "# the driver saw replace_dup_kept $(nic_counter replace_dup_kept) times"
+if grep -q ' fault nic fails anywhere$' "$ruleset.out"; then
+	echo "# the driver saw replace_dup_match $(nic_counter replace_dup_match) times, with failures it does not know of"
+else
+	is "$(nic_counter replace_dup_match)" 0 "the driver never saw replace_dup_match"
+fi
 # What is gone nobody can know who is refused removals and statistics.
 if grep -qE ' (nic refuses|fault nic fails anywhere)$' "$ruleset.out"; then
 	echo "# the driver saw destroy_enoent $(nic_counter destroy_enoent) times"
