@@ -63,7 +63,7 @@ control() {
 # event TEXT [PROBE-OPTION…] -- COMMAND…: with the module that is loaded. What is promised beside
 # "no packet over the old way" is in $promise: stall, gone, back.
 promise="stall gone back" gone_limit=
-devices="nic0, nic1, nic2" more_rules=
+devices="nic0, nic1, nic2"
 event() {
 	local text=$1 options=() json
 	shift
@@ -74,7 +74,7 @@ event() {
 	shift
 	# shellcheck disable=SC2053
 	[[ $text == $only ]] || return 0
-	{ flowtable_ruleset devices="$devices" && echo "$more_rules"; } >"$_output.ruleset"
+	flowtable_ruleset devices="$devices" >"$_output.ruleset"
 	port=$((port + 10))
 	printf '%s\0' --client "$client" --router "$router" --server "$server" --to 10.9.9.9 fd00:9::9 \
 		--port $port --wires "$client:wire0,$server:wire1,$server:wire2" --pace $PACE \

@@ -51,16 +51,20 @@ events() {
 		"$(s4 route replace default via 10.0.2.1)" "$(s6 route replace default via fd00:2::1)" \
 		"$(r4 rule del to 10.9.9.9 lookup 100)" "$(r6 rule del to fd00:9::9 lookup 100)"
 
-	more_rules='
-		add chain inet fw before { type filter hook prerouting priority mangle; }
-		add rule inet fw before ct mark set 7 meta mark set ct mark'
+	# It is there before the connections are: an entry is made for the mark that its connection has then.
+	load_ruleset <<<'table inet marks {
+		chain before {
+			type filter hook prerouting priority mangle
+			ct mark set 7 meta mark set ct mark
+		}
+	}'
 	event "policy rule is added for a mark" --old wire=wire1 -- "$(back_by_wire2)" \
 		"$(r4 rule add fwmark 7 lookup 100)" "$(r6 rule add fwmark 7 lookup 100)"
 	event "marked packets have another route" --old wire=wire2 -- \
 		"$(s4 route replace default via 10.0.2.1)" "$(s6 route replace default via fd00:2::1)" \
 		"$(r4 route replace 10.9.9.9 via 10.0.2.2 table 100)" \
 		"$(r6 route replace fd00:9::9 via fd00:2::2 table 100)"
-	more_rules=
+	on "$router" nft delete table inet marks
 	on "$router" ip rule del fwmark 7 lookup 100
 	on "$router" ip -6 rule del fwmark 7 lookup 100
 
