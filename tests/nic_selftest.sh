@@ -367,6 +367,54 @@ latency() {
 	[ $(($(date +%s%3N) - from)) -ge 200 ]
 }
 
+# ms COMMAND…: how long it takes
+ms() {
+	local from=${EPOCHREALTIME/./}
+	"$@" >&2 || echo failed
+	echo $(((${EPOCHREALTIME/./} - from) / 1000))
+}
+
+# tc takes RTNL for neither.
+two_at_once() {
+	local other status
+	rule nic0 nic1 4000 &
+	other=$!
+	rule nic1 nic0 4000
+	status=$?
+	wait $other && return $status
+}
+serial() {
+	knob latency_us 300000
+	knob counters 0
+	two_at_once && is most_at_once 2 || return
+	flush
+	flush nic1
+	knob serial 1
+	knob counters 0
+	two_at_once && is most_at_once 1 || return
+	knob serial 0
+	knob latency_us 0
+	flush
+	flush nic1
+}
+
+# nic2 and nic3 are of another NIC.
+apart() {
+	local slow well
+	knob apart nic2 && knob apart nic3 && [ "$(paste -sd ' ' $NIC/apart)" = "nic2 nic3" ] || return
+	for dev in nic2 nic3; do tc qdisc add dev $dev clsact; done
+	refused "not a port of this NIC" rule nic0 nic2 4000 && refused "not a port of this NIC" rule nic2 nic0 4000 || return
+	rule nic2 nic3 4000 && flush nic2 && knob latency_us 300000 && knob faults "replace 28 100" || return
+	well=$(ms rule nic2 nic3 4000)
+	slow=$(ms refused "injected failure" rule nic0 nic1 4000)
+	knob faults none
+	knob latency_us 0
+	echo "$well ms, $slow ms"
+	[ $((slow - well)) -ge 200 ] && flush nic2 && knob apart none && [ ! -s <(cat $NIC/apart) ] || return
+	rule nic2 nic0 4000 && flush nic2
+	for dev in nic2 nic3; do tc qdisc del dev $dev clsact; done
+}
+
 bind_fault() {
 	tc qdisc del dev nic0 clsact
 	is nic0.bound_block 0 || return
@@ -804,6 +852,9 @@ knob counters 0
 t "fault with a probability" fault_half
 flush
 t "latency" latency
+flush
+t "commands one after the other" serial
+t "ports of another NIC" apart
 flush
 t "faults and words for BIND" bind_fault
 t "UNBIND flushes nothing" leak_on_unbind

@@ -35,6 +35,14 @@
  * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full",
  *             or with +overcommit they wait.
  * latency_us  sleep before each REPLACE, DESTROY and STATS.
+ * serial      "1": these come one after the other, each under a mutex of the
+ *             driver's that it holds while it sleeps, as in mtk_eth_soc and
+ *             airoha_eth; "0": they sleep side by side.
+ * apart       "nicK": the port belongs to another NIC, which is well:
+ *             latency_us, serial, and faults that name no port do not concern
+ *             it, and no rule leads from one NIC to the other. The rules,
+ *             counters, capacity and accept are those of both. "none": there
+ *             is one NIC, as at first.
  * faults      "replace|destroy|stats|bind|unbind ERRNO PERCENT[%] [nicK]",
  *             one per line; 0% drops that fault, "none" all. With a port, only
  *             rules that enter at it (bind, unbind: that port). A failed
@@ -70,6 +78,7 @@
  * Locking, outermost first: emunic_indr_lock; RTNL or nftables' commit_mutex,
  * the lock of a block's callbacks (callers' own); the core's
  * flow_indr_block_lock, which is held for BIND and UNBIND of VLAN devices;
+ * emunic_serial, which only commands take, with the knob of that name;
  * emunic.lock. Under emunic_indr_lock the core calls the cleanup of those who
  * bound, which take RTNL, wait for works that send commands here, and release
  * the binding; so nothing else may be held then.
@@ -145,6 +154,7 @@ enum emunic_total {
 	EMUNIC_EVICTED,			/* evict and reset */
 	EMUNIC_VANISHED,		/* with a port or a VLAN device */
 	EMUNIC_FAULTS,			/* failures injected, any command */
+	EMUNIC_MOST_AT_ONCE,		/* commands that the driver worked on */
 	EMUNIC_NUM_TOTALS,
 };
 
@@ -294,10 +304,15 @@ struct emunic_rule {
 	struct rcu_head rcu;
 };
 
+enum emunic_flag {
+	EMUNIC_WIFI,
+	EMUNIC_APART,
+};
+
 struct emunic_port {
 	unsigned int index;
 	bool present;
-	bool wifi;
+	unsigned long flags;		/* enum emunic_flag, by knobs */
 	bool unlocked;			/* what tc was told at its last BIND */
 	unsigned int num_rules;		/* that enter here */
 	struct net_device __rcu *nic;
@@ -323,6 +338,7 @@ struct emunic {
 	unsigned long accept;
 	u32 capacity;
 	u32 latency_us;
+	bool serial;
 	struct emunic_fault fault[EMUNIC_MAX_FAULTS];
 	unsigned int num_faults;
 	struct rnd_state rnd;
@@ -340,6 +356,11 @@ struct emunic_end {
 static inline bool emunic_accepts(enum emunic_word word)
 {
 	return test_bit(word, &emunic.accept);
+}
+
+static inline bool emunic_is_apart(const struct emunic_port *port)
+{
+	return test_bit(EMUNIC_APART, &port->flags);
 }
 
 /* emunic_main.c */

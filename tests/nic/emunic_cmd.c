@@ -13,6 +13,11 @@
 static LIST_HEAD(emunic_ft_cb_list);
 static LIST_HEAD(emunic_block_cb_list);
 
+/* With the knob "serial", of the commands. */
+static DEFINE_MUTEX(emunic_serial);
+/* Commands that have not answered yet, but for those that wait for emunic_serial. */
+static atomic_t emunic_under_way;
+
 static int emunic_replace_locked(struct emunic_port *port,
 				 const struct emunic_indr *indr, bool via_ft,
 				 struct flow_cls_offload *f)
@@ -145,7 +150,8 @@ noinline int emunic_clsflower(struct emunic_port *port,
 			      enum tc_setup_type type, void *type_data)
 {
 	struct flow_cls_offload *f = type_data;
-	u32 latency = READ_ONCE(emunic.latency_us);
+	bool serial = READ_ONCE(emunic.serial) && !emunic_is_apart(port);
+	u32 latency;
 	int err;
 
 	if (type != TC_SETUP_CLSFLOWER)
@@ -153,11 +159,18 @@ noinline int emunic_clsflower(struct emunic_port *port,
 	if (emunic_accepts(EMUNIC_NEED_RTNL))
 		ASSERT_RTNL();
 
-	/* outside the lock: commands overlap, and the knobs stay usable */
+	/* outside the lock of the tables: the knobs stay usable */
+	if (serial)
+		mutex_lock(&emunic_serial);
+	atomic_inc(&emunic_under_way);
+	latency = emunic_is_apart(port) ? 0 : READ_ONCE(emunic.latency_us);
 	if (latency)
 		fsleep(latency);
 
 	mutex_lock(&emunic.lock);
+	emunic.total[EMUNIC_MOST_AT_ONCE] =
+		max_t(u64, emunic.total[EMUNIC_MOST_AT_ONCE],
+		      atomic_read(&emunic_under_way));
 	switch (f->command) {
 	case FLOW_CLS_REPLACE:
 		err = emunic_replace(port, indr, via_ft, f);
@@ -173,6 +186,9 @@ noinline int emunic_clsflower(struct emunic_port *port,
 		break;
 	}
 	mutex_unlock(&emunic.lock);
+	atomic_dec(&emunic_under_way);
+	if (serial)
+		mutex_unlock(&emunic_serial);
 	return err;
 }
 ALLOW_ERROR_INJECTION(emunic_clsflower, ERRNO);

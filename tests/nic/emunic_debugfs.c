@@ -44,6 +44,7 @@ static const char * const emunic_total_names[EMUNIC_NUM_TOTALS] = {
 	[EMUNIC_EVICTED] = "evicted",
 	[EMUNIC_VANISHED] = "vanished",
 	[EMUNIC_FAULTS] = "faults",
+	[EMUNIC_MOST_AT_ONCE] = "most_at_once",
 };
 
 static void emunic_show_tags(struct seq_file *m, const struct emunic_tag *tag,

@@ -122,7 +122,8 @@ int emunic_inject(enum emunic_cmd cmd, const struct emunic_port *port)
 	for (i = 0; i < emunic.num_faults; i++) {
 		fault = &emunic.fault[i];
 		if (fault->cmd != cmd ||
-		    (fault->port >= 0 && fault->port != port->index))
+		    (fault->port >= 0 ? fault->port != port->index :
+					emunic_is_apart(port)))
 			continue;
 		if (prandom_u32_state(&emunic.rnd) % 100 >= fault->percent)
 			continue;
@@ -430,19 +431,22 @@ static const struct file_operations emunic_appear_fops = {
 	.write = emunic_appear_write,
 };
 
-static int emunic_wifi_show(struct seq_file *m, void *v)
+/* A flag of ports, an enum emunic_flag; the file's private data says which. */
+static int emunic_flag_show(struct seq_file *m, void *v)
 {
+	long flag = (long)m->private;
 	unsigned int i;
 
 	for (i = 0; i < emunic.num_ports; i++)
-		if (READ_ONCE(emunic.port[i].wifi))
+		if (test_bit(flag, &emunic.port[i].flags))
 			seq_printf(m, "nic%u\n", i);
 	return 0;
 }
 
-static ssize_t emunic_wifi_write(struct file *file, const char __user *ubuf,
+static ssize_t emunic_flag_write(struct file *file, const char __user *ubuf,
 				 size_t len, loff_t *ppos)
 {
+	long flag = (long)file_inode(file)->i_private;
 	struct emunic_port *port;
 	unsigned int i;
 	char *buf, *arg;
@@ -455,16 +459,16 @@ static ssize_t emunic_wifi_write(struct file *file, const char __user *ubuf,
 
 	port = emunic_port_by_name(arg);
 	if (port)
-		WRITE_ONCE(port->wifi, true);
+		set_bit(flag, &port->flags);
 	else if (!strcmp(arg, "none"))
 		for (i = 0; i < emunic.num_ports; i++)
-			WRITE_ONCE(emunic.port[i].wifi, false);
+			clear_bit(flag, &emunic.port[i].flags);
 	else
 		err = -ENODEV;
 	kfree(buf);
 	return err ?: len;
 }
-DEFINE_SHOW_STORE_ATTRIBUTE(emunic_wifi);
+DEFINE_SHOW_STORE_ATTRIBUTE(emunic_flag);
 
 static int emunic_indirect_show(struct seq_file *m, void *v)
 {
@@ -490,13 +494,17 @@ void emunic_knobs_debugfs(struct dentry *dir)
 {
 	debugfs_create_u32("capacity", 0600, dir, &emunic.capacity);
 	debugfs_create_u32("latency_us", 0600, dir, &emunic.latency_us);
+	debugfs_create_bool("serial", 0600, dir, &emunic.serial);
 	debugfs_create_file("accept", 0600, dir, NULL, &emunic_accept_fops);
 	debugfs_create_file("profile", 0600, dir, NULL, &emunic_profile_fops);
 	debugfs_create_file("faults", 0600, dir, NULL, &emunic_faults_fops);
 	debugfs_create_file("evict", 0200, dir, NULL, &emunic_evict_fops);
 	debugfs_create_file("reset", 0200, dir, NULL, &emunic_reset_fops);
 	debugfs_create_file("indirect", 0600, dir, NULL, &emunic_indirect_fops);
-	debugfs_create_file("wifi", 0600, dir, NULL, &emunic_wifi_fops);
+	debugfs_create_file("wifi", 0600, dir, (void *)EMUNIC_WIFI,
+			    &emunic_flag_fops);
+	debugfs_create_file("apart", 0600, dir, (void *)EMUNIC_APART,
+			    &emunic_flag_fops);
 	debugfs_create_file("vanish", 0200, dir, NULL, &emunic_vanish_fops);
 	debugfs_create_file("appear", 0200, dir, NULL, &emunic_appear_fops);
 }

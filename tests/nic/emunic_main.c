@@ -87,7 +87,7 @@ static int emunic_fill_forward_path(struct net_device_path_ctx *ctx,
 {
 	struct emunic_end *end = netdev_priv(ctx->dev);
 
-	if (READ_ONCE(end->port->wifi))
+	if (test_bit(EMUNIC_WIFI, &end->port->flags))
 		return compat_path_fill_wifi(ctx, path);
 	path->type = DEV_PATH_ETHERNET;
 	path->dev = ctx->dev;

@@ -604,6 +604,9 @@ static int emunic_act_redirect(const struct flow_action_entry *act,
 	if (act->dev && !out && emunic_accepts(EMUNIC_REDIRECT_VLAN_DEV) &&
 	    emunic_vlan_of(act->dev, &vlan))
 		out = vlan.port;
+	if (out && emunic_is_apart(out) !=
+		   emunic_is_apart(&emunic.port[key->port]))
+		out = NULL;
 	if (act->dev && !out && emunic_accepts(EMUNIC_WED) &&
 	    net_eq(dev_net(act->dev), &init_net)) {
 		prog->out = EMUNIC_MAX_PORTS;
