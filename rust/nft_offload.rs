@@ -5,23 +5,17 @@
 //! The abstractions of C are in [`net`] and [`netfilter`], the module's own logic is in
 //! [`offload`].
 
-use compat::param;
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
-use net::notifier::Notifiers;
-use netfilter::{
-    flowtable_type::{self, CModule},
-    tables::Tables, //
-};
+use kernel::prelude::*;
+use net::module::{c_module, CModule};
+use netfilter::flow_table_type::Registration;
 use offload::{
-    table::Table,
-    truth::Context, //
+    config::Config,
+    table::{Context, Table}, //
 };
 
 mod bindings;
 mod compat;
+mod lanes;
 mod net;
 mod netfilter;
 mod offload;
@@ -57,26 +51,13 @@ module! {
 }
 
 struct NftOffload {
-    // In this order: no table is left when nobody listens any more.
-    _types: flowtable_type::Registration<Table>,
-    _notifiers: Pin<KBox<Notifiers<Context>>>,
-}
-
-/// Fails with `EINVAL` unless a parameter's value is 0 to `max`.
-fn in_range(name: &str, value: u8, max: u8) -> Result {
-    if value > max {
-        pr_err!("{name}={value} is out of range: it is 0 to {max}\n");
-        return Err(EINVAL);
-    }
-    Ok(())
+    _types: Registration<Table>,
 }
 
 impl kernel::Module for NftOffload {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        in_range("incapable", param(module_parameters::incapable.value()), 1)?;
-        in_range("partial", param(module_parameters::partial.value()), 1)?;
-        in_range("ttl", param(module_parameters::ttl.value()), 2)?;
-        if let Some(c_module) = flowtable_type::c_module(module) {
+        let config = Config::new()?;
+        if let Some(c_module) = c_module(module) {
             let (how, advice) = match c_module {
                 CModule::Loaded => (
                     "loaded",
@@ -91,13 +72,10 @@ impl kernel::Module for NftOffload {
             return Err(EEXIST);
         }
 
-        let tables = Arc::pin_init(Tables::new(), GFP_KERNEL)?;
-        let context = Context::new(tables.clone())?;
-        let notifiers = KBox::pin_init(Notifiers::new(context.clone()), GFP_KERNEL)?;
-
+        let context = Context::new(config)?;
         Ok(Self {
-            _types: flowtable_type::Registration::new(module, tables, context)?,
-            _notifiers: notifiers,
+            // SAFETY: The types keep the context, and that the notifiers, which are of this type.
+            _types: unsafe { Registration::new(module, &context) }?,
         })
     }
 }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that is put off: a queue to leave it in, and a worker that gets it done.
+//! Deferred work: a queue of items, workqueues and their works.
 
 use crate::bindings;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
-    error::to_result,
+    alloc::flags::GFP_KERNEL_ACCOUNT,
     prelude::*,
     str::CStrExt,
     sync::{
         atomic::{Atomic, Full, Relaxed},
-        Arc, //
+        Arc,
+        LockClassKey, //
     },
     types::Opaque, //
 };
@@ -74,6 +79,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Returns whether there is nothing in it. Does not sleep.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load(Relaxed).is_null() && self.lost.load(Relaxed) == 0
+    }
+
     /// As if an item had been lost. Does not sleep.
     pub(crate) fn lose(&self) {
         self.lost.store(1, Relaxed);
@@ -124,74 +134,123 @@ impl<T> Drop for Items<T> {
     }
 }
 
-/// What a worker does. Both are called in process context, may sleep, and may run at the same time.
-pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Called after [`Worker::start`].
-    fn run(&self, worker: &Worker<Self>);
-
-    /// Called some time after [`Worker::start_later`].
-    fn run_later(&self, worker: &Worker<Self>);
-}
-
-/// A workqueue of its own, with something to do. When it is dropped, nothing of it runs any more.
+/// A workqueue of the module's own, `WQ_UNBOUND`.
 ///
 /// C: `alloc_workqueue()`.
 ///
 /// # Invariants
 ///
-/// `raw` is started and calls with a pointer to the value.
+/// A valid workqueue on which no work is left when the value is dropped: each [`Worker`] keeps a
+/// reference to its queue and stops its works before it gives that up.
+pub(crate) struct Workqueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: Workqueues are used from any thread.
+unsafe impl Send for Workqueue {}
+
+// SAFETY: As above.
+unsafe impl Sync for Workqueue {}
+
+impl Workqueue {
+    /// Sleeps; fails with `ENOMEM`.
+    pub(crate) fn new(name: &'static CStr) -> Result<Arc<Self>> {
+        // SAFETY: The name is a C string.
+        let queue = unsafe { bindings::shim_alloc_workqueue(name.as_char_ptr()) };
+        // INVARIANT: Allocated just now, without any work.
+        let queue = Self(NonNull::new(queue).ok_or(ENOMEM)?);
+        Ok(Arc::new(queue, GFP_KERNEL)?)
+    }
+}
+
+impl Drop for Workqueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. Sleeps; those who drop it may.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
+    }
+}
+
+/// What a [`Worker`] does. Both methods are called in process context, may sleep, and may run at the
+/// same time.
+pub(crate) trait Work: Send + Sync + Sized + 'static {
+    /// Returns the lock classes of the two works, each a `static_lock_class!()` of this type's.
+    fn lock_classes() -> [Pin<&'static LockClassKey>; 2];
+
+    /// Called after [`Worker::queue`].
+    fn run(&self, worker: &Worker<Self>);
+
+    /// Called some time after [`Worker::queue_delayed`].
+    fn run_delayed(&self, _worker: &Worker<Self>) {}
+}
+
+/// A work and a delayed work of a [`Workqueue`], with a value that they work on. When the last
+/// reference is dropped, which must not be in either of them, neither runs any more.
+///
+/// # Invariants
+///
+/// `raw` is initialised and calls with a pointer to the value.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Worker<W: Work> {
+    #[pin]
     work: W,
     #[pin]
     raw: Opaque<bindings::shim_worker>,
+    _queue: Arc<Workqueue>,
 }
 
-// SAFETY: Work can be started from anywhere, and `W` is `Send`.
+// SAFETY: Work can be queued from anywhere, and `W` is `Send`.
 unsafe impl<W: Work> Send for Worker<W> {}
 
 // SAFETY: As above, and `W` is `Sync`.
 unsafe impl<W: Work> Sync for Worker<W> {}
 
 impl<W: Work> Worker<W> {
-    /// A worker that has nothing to do yet. Sleeps; fails with `ENOMEM`.
-    pub(crate) fn new(name: &'static CStr, work: W) -> Result<Arc<Self>> {
+    /// Makes a worker that has nothing to do yet.
+    ///
+    /// Sleeps; fails with `ENOMEM`.
+    pub(crate) fn new(queue: &Arc<Workqueue>, work: W) -> Result<Arc<Self>> {
+        Self::pin_init(queue, work)
+    }
+
+    /// As [`Self::new`] for what is made in place.
+    pub(crate) fn pin_init(queue: &Arc<Workqueue>, work: impl PinInit<W>) -> Result<Arc<Self>> {
         Arc::pin_init(
-            try_pin_init!(&this in Self {
-                work,
-                // INVARIANT: Started when this succeeds; the value is pinned.
-                raw <- Opaque::try_ffi_init(move |raw| {
+            pin_init!(&this in Self {
+                work <- work,
+                // INVARIANT: Initialised; the value is pinned.
+                raw <- Opaque::ffi_init(|raw| {
                     // SAFETY: `raw` and what it calls with stay in place until `drop` stops it; and
-                    // nobody starts work before the value is complete.
-                    to_result(unsafe {
-                        bindings::shim_worker_start(
+                    // no work is queued before the value is complete.
+                    unsafe {
+                        bindings::shim_worker_init(
                             raw,
-                            name.as_char_ptr(),
+                            queue.0.as_ptr(),
                             Some(Self::run),
-                            Some(Self::run_later),
+                            Some(Self::run_delayed),
                             this.as_ptr().cast(),
+                            W::lock_classes()
+                                .map(|class| (&raw const *class).cast_mut().cast())
+                                .as_mut_ptr(),
                         )
-                    })
+                    }
                 }),
+                _queue: queue.clone(),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// What it does.
-    pub(crate) fn work(&self) -> &W {
-        &self.work
-    }
-
-    /// Has [`Work::run`] called soon, once more if it is running. Does not sleep.
-    pub(crate) fn start(&self) {
+    /// Queues [`Work::run`]; if it is running, it runs once more. Does not sleep.
+    ///
+    /// C: `queue_work()`.
+    pub(crate) fn queue(&self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::shim_worker_now(self.raw.get()) }
     }
 
-    /// Has [`Work::run_later`] called after `delay`, in jiffies, unless that is under way. Does not
-    /// sleep.
-    pub(crate) fn start_later(&self, delay: u64) {
+    /// Queues [`Work::run_delayed`] for `delay` jiffies from now, unless it is queued already. Does
+    /// not sleep.
+    ///
+    /// C: `queue_delayed_work()`.
+    pub(crate) fn queue_delayed(&self, delay: u64) {
         // SAFETY: By the type invariant.
         unsafe { bindings::shim_worker_later(self.raw.get(), delay as usize) }
     }
@@ -208,10 +267,18 @@ impl<W: Work> Worker<W> {
     /// # Safety
     ///
     /// Only called by `raw`.
-    unsafe extern "C" fn run_later(this: *mut c_void) {
+    unsafe extern "C" fn run_delayed(this: *mut c_void) {
         // SAFETY: By the type invariant; `drop` waits for this.
         let this = unsafe { &*this.cast::<Self>() };
-        this.work.run_later(this);
+        this.work.run_delayed(this);
+    }
+}
+
+impl<W: Work> Deref for Worker<W> {
+    type Target = W;
+
+    fn deref(&self) -> &W {
+        &self.work
     }
 }
 
@@ -221,4 +288,20 @@ impl<W: Work> PinnedDrop for Worker<W> {
         // SAFETY: By the type invariant. Sleeps; those who drop a worker may.
         unsafe { bindings::shim_worker_stop(self.raw.get()) }
     }
+}
+
+/// Lets other tasks run if they should. May sleep.
+///
+/// C: `cond_resched()`.
+pub(crate) fn cond_resched() {
+    // SAFETY: Only called in process context.
+    unsafe { bindings::shim_cond_resched() }
+}
+
+/// Returns the number of CPUs that are online.
+///
+/// C: `num_online_cpus()`.
+pub(crate) fn num_online_cpus() -> u32 {
+    // SAFETY: Reads a number.
+    unsafe { bindings::shim_num_online_cpus() }
 }

@@ -89,7 +89,7 @@ check "the driver leaves under traffic: no rule is left" rules_are 0
 check "and it is not bound" bound_are "1 0 0"
 check "the connection goes on" flow_send tcp 50000
 check "the log says what has happened and what to do" \
-	logged 'upper: its driver takes no rules any more.* load the ruleset anew'
+	logged 'upper: the driver unregistered; .* Reload the ruleset'
 check "and why flows stay in software" \
 	flow_send_until tcp $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
 is "$(nic_rules)" "" "none of them comes back"

@@ -86,13 +86,13 @@ nic accept "default +8021ad +ttl_add"
 hardware "802.1ad at both sides" tcp4 88a8:7
 
 nic accept "default +8021ad +push_outer_first"
-software "802.1ad, and the NIC routes" tcp4 "the driver would not look at the tag 0x88a8 .*"
+software "802.1ad, and the NIC routes" tcp4 "the driver does not match ingress VLAN tags of type 0x88a8.*"
 
 # Two tags in the place of one cannot be had from drivers that take rules as tc means them; the
 # NIC has to be asked whether it is one of these.
 wires 802.1Q "802.1Q 802.1Q"
 nic accept "default +8021ad +ttl_add"
-software "two tags for one" udp4 "tags are replaced by others of another kind or number"
+software "two tags for one" udp4 "the driver cannot replace VLAN tags by another type or number of tags"
 nic accept "default +push_outer_first"
 hardware "two tags for one, by a NIC that routes" tcp6 7.7
 

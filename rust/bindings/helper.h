@@ -10,4 +10,4 @@
 #include <net/netfilter/nf_flow_table.h>
 #include <net/netfilter/nf_tables.h>
 
-#include "shims.h"
+#include "helpers.h"

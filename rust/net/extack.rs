@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The words in which the kernel says why it refuses something.
+//! The msg in which the kernel says why it refuses something.
 //!
 //! C header: [`include/linux/netlink.h`](srctree/include/linux/netlink.h)
 
@@ -14,9 +14,9 @@ use kernel::{
 };
 
 /// As long as `NETLINK_MAX_FMTMSG_LEN`; longer constant messages are cut.
-const WORDS_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
+const MSG_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
 
-/// A place for the callee's words, `struct netlink_ext_ack`.
+/// A place for the callee's msg, `struct netlink_ext_ack`.
 ///
 /// # Invariants
 ///
@@ -25,33 +25,33 @@ const WORDS_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
 pub(crate) struct Extack(bindings::netlink_ext_ack);
 
 impl Extack {
-    /// Calls `f` with an empty place for its words, and returns what it wrote there: `_msg`, if it
+    /// Calls `f` with an empty place for its msg, and returns what it wrote there: `_msg`, if it
     /// is set, has to be valid when `f` returns.
-    pub(crate) fn with<R>(f: impl FnOnce(*mut bindings::netlink_ext_ack) -> R) -> (R, Words) {
+    pub(crate) fn with<R>(f: impl FnOnce(*mut bindings::netlink_ext_ack) -> R) -> (R, ExtackMsg) {
         // INVARIANT: `_msg` is NULL.
         let mut extack = Extack(pin_init::zeroed());
         let result = f(&raw mut extack.0);
-        let mut words = Words([0; WORDS_LEN]);
+        let mut msg = ExtackMsg([0; MSG_LEN]);
 
         if !extack.0._msg.is_null() {
             // SAFETY: By the type invariant; `extack` has not moved since `f` was called.
-            let msg = unsafe { CStr::from_char_ptr(extack.0._msg) };
-            let msg = msg.to_bytes();
-            let len = msg.len().min(WORDS_LEN);
-            words.0[..len].copy_from_slice(&msg[..len]);
+            let text = unsafe { CStr::from_char_ptr(extack.0._msg) };
+            let text = text.to_bytes();
+            let len = text.len().min(MSG_LEN);
+            msg.0[..len].copy_from_slice(&text[..len]);
         }
 
-        (result, words)
+        (result, msg)
     }
 }
 
 /// A copy of what the callee wrote into an [`Extack`]; possibly nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Words([u8; WORDS_LEN]);
+pub(crate) struct ExtackMsg([u8; MSG_LEN]);
 
-impl Words {
-    /// No words.
-    pub(crate) const NONE: Self = Self([0; WORDS_LEN]);
+impl ExtackMsg {
+    /// No msg.
+    pub(crate) const NONE: Self = Self([0; MSG_LEN]);
 
     /// Whether the callee said nothing.
     pub(crate) fn is_empty(&self) -> bool {
@@ -59,7 +59,7 @@ impl Words {
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for ExtackMsg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_c_chars(f, &self.0)
     }

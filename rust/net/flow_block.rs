@@ -9,7 +9,7 @@ use crate::{
     net::{
         device::{write_c_chars, NetDevice},
         eopnotsupp,
-        extack::{Extack, Words},
+        extack::{Extack, ExtackMsg},
         flow_rule::FlowRule, //
     },
     ratelimit::pr_warn_ratelimited,
@@ -20,15 +20,15 @@ use kernel::{
     error::to_result,
     fmt,
     prelude::*,
-    sync::aref::ARef,
+    sync::{aref::ARef, Arc},
     types::Opaque, //
 };
 
-/// Why a driver refused a request: its errno and its words.
+/// Why a driver refused a request: its errno and its msg.
 #[derive(Clone, Copy)]
 pub(crate) struct DriverError {
     pub(crate) errno: Error,
-    pub(crate) words: Words,
+    pub(crate) msg: ExtackMsg,
 }
 
 impl DriverError {
@@ -41,9 +41,9 @@ impl DriverError {
 impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_errno(f, self.errno)?;
-        if !self.words.is_empty() {
+        if !self.msg.is_empty() {
             f.write_str(" \"")?;
-            fmt::Display::fmt(&self.words, f)?;
+            fmt::Display::fmt(&self.msg, f)?;
             f.write_str("\"")?;
         }
         Ok(())
@@ -67,7 +67,7 @@ impl From<Error> for DriverError {
     fn from(errno: Error) -> Self {
         Self {
             errno,
-            words: Words::NONE,
+            msg: ExtackMsg::NONE,
         }
     }
 }
@@ -83,7 +83,7 @@ impl From<AllocError> for DriverError {
 pub(crate) enum BindError {
     /// It refused, or there is none.
     Driver(DriverError),
-    /// It takes rules for tc only ([`Binder::Block`]), and only with RTNL held.
+    /// It takes rules for tc only ([`SetupType::Block`]), and only with RTNL held.
     NeedsRtnl,
 }
 
@@ -136,7 +136,7 @@ fn full_width(now: u64, jiffies: u64) -> u64 {
 
 /// The name of a rule in a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RuleName {
+pub(crate) struct RuleId {
     /// Must not be used for two rules of a driver at a time.
     pub(crate) cookie: usize,
     /// The same in all requests for a rule. What it means is up to a driver that is bound for
@@ -146,7 +146,7 @@ pub(crate) struct RuleName {
 
 /// In which of its roles a driver is asked for callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binder {
+pub(crate) enum SetupType {
     /// For flowtables, `TC_SETUP_FT`. C makes its requests without RTNL too.
     Ft,
     /// For tc, `TC_SETUP_BLOCK`, at clsact's ingress. The two exclude each other for a device.
@@ -160,7 +160,7 @@ pub(crate) enum Binder {
     Indirect,
 }
 
-impl Binder {
+impl SetupType {
     fn as_raw(self) -> bindings::tc_setup_type {
         match self {
             Self::Ft | Self::Indirect => bindings::tc_setup_type_TC_SETUP_FT,
@@ -182,7 +182,7 @@ impl Binder {
 /// Drivers look up their callback by block, so no two devices share one: each rule goes to the
 /// driver of the device at which its packets come in and to no other.
 ///
-/// The driver is bound by [`BoundBlock::bind`] and unbound when the value is dropped. Unbinding
+/// The driver is bound by [`FlowBlock::bind`] and unbound when the last reference is dropped. Unbinding
 /// does not take rules out of the hardware; the owner does that before.
 ///
 /// # Invariants
@@ -195,40 +195,40 @@ impl Binder {
 /// - `dev` is registered: nftables has the devices of a flowtable leave it, by dropping this, when
 ///   they are unregistered.
 #[pin_data(PinnedDrop)]
-pub(crate) struct BoundBlock {
+pub(crate) struct FlowBlock {
     #[pin]
     block: Opaque<bindings::shim_block>,
     dev: ARef<NetDevice>,
-    binder: Binder,
+    setup_type: SetupType,
 }
 
 // SAFETY: A block is a list of callbacks; drivers take requests from any thread.
-unsafe impl Send for BoundBlock {}
+unsafe impl Send for FlowBlock {}
 
 // SAFETY: By the type invariant the list is locked, and drivers serialise the requests that they
 // get.
-unsafe impl Sync for BoundBlock {}
+unsafe impl Sync for FlowBlock {}
 
-impl BoundBlock {
+impl FlowBlock {
     /// Binds the driver of `dev`. Most drivers refuse a second block.
     ///
     /// Sleeps. `EOPNOTSUPP` if no driver takes rules at all, or the driver's own error.
     /// C: `nf_flow_table_offload_cmd()`, `nf_flow_table_indr_offload_cmd()`.
-    pub(crate) fn bind(dev: &NetDevice, binder: Binder) -> Result<Pin<KBox<Self>>, BindError> {
-        let indirect = binder == Binder::Indirect;
+    pub(crate) fn bind(dev: &NetDevice, setup_type: SetupType) -> Result<Arc<Self>, BindError> {
+        let indirect = setup_type == SetupType::Indirect;
         if !indirect && !dev.has_setup_tc() {
             return Err(eopnotsupp().into());
         }
 
         // INVARIANT: The block is initialised, and empty as long as no driver is bound.
-        let bound = KBox::pin_init(
+        let bound = Arc::pin_init(
             pin_init!(Self {
                 // SAFETY: The slot is valid for writes and pinned; the device is kept beside it.
                 block <- Opaque::ffi_init(|slot| unsafe {
-                    bindings::shim_block_init(slot, dev.as_raw(), binder.as_raw(), indirect)
+                    bindings::shim_block_init(slot, dev.as_raw(), setup_type.as_raw(), indirect)
                 }),
                 dev: dev.into(),
-                binder,
+                setup_type,
             }),
             GFP_KERNEL,
         )?;
@@ -236,29 +236,31 @@ impl BoundBlock {
         match bound.ask_driver() {
             // Drivers say it even if tc has them already, and it is no use to take them from there.
             Err(error) if error.errno != EBUSY => Err(error.into()),
-            _ if binder == Binder::Block && !bound.is_unlocked() => Err(BindError::NeedsRtnl),
+            _ if setup_type == SetupType::Block && !bound.is_unlocked() => {
+                Err(BindError::NeedsRtnl)
+            }
             result => Ok(result.map(|()| bound)?),
         }
     }
 
-    /// If the driver has left ([`Binder::Indirect`]), binds the one that there is now. Sleeps.
+    /// If the driver has left ([`SetupType::Indirect`]), binds the one that there is now. Sleeps.
     /// `EAGAIN` if the driver is just about to leave, else errors as of [`Self::bind`].
     pub(crate) fn rebind(&self) -> Result<(), DriverError> {
-        match self.binder {
-            Binder::Indirect => self.ask_driver(),
-            Binder::Ft | Binder::Block => Ok(()),
+        match self.setup_type {
+            SetupType::Indirect => self.ask_driver(),
+            SetupType::Ft | SetupType::Block => Ok(()),
         }
     }
 
     fn ask_driver(&self) -> Result<(), DriverError> {
-        let (result, words) = Extack::with(|extack| {
+        let (result, msg) = Extack::with(|extack| {
             // SAFETY: nftables binds registered devices, this one takes requests if it is asked for
             // them (checked in `bind`), and the block is pinned and initialised. A driver that
             // refuses puts nothing into the block.
             unsafe { bindings::shim_block_bind(self.block.get(), extack) }
         });
 
-        to_result(result).map_err(|errno| DriverError { errno, words })
+        to_result(result).map_err(|errno| DriverError { errno, msg })
     }
 
     /// Whether the driver said when it was asked that it takes requests without RTNL.
@@ -268,13 +270,8 @@ impl BoundBlock {
     }
 
     /// In which role the driver is bound.
-    pub(crate) fn binder(&self) -> Binder {
-        self.binder
-    }
-
-    /// The bound device.
-    pub(crate) fn device(&self) -> &NetDevice {
-        &self.dev
+    pub(crate) fn setup_type(&self) -> SetupType {
+        self.setup_type
     }
 
     /// `false` if the driver agreed to be bound and gave no callback (netdevsim), or leaves or has
@@ -284,32 +281,32 @@ impl BoundBlock {
         unsafe { bindings::shim_block_takes_rules(self.block.get()) }
     }
 
-    /// Has the driver install `rule` under `name`. Sleeps. `EOPNOTSUPP` without
+    /// Has the driver install `rule` as `id`. Sleeps. `EOPNOTSUPP` without
     /// [`Self::takes_rules`], or the driver's own error.
-    pub(crate) fn replace(&self, name: RuleName, rule: &FlowRule) -> Result<(), DriverError> {
+    pub(crate) fn add_rule(&self, id: RuleId, rule: &FlowRule) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_REPLACE,
-            name,
+            id,
             rule.as_raw(),
         )?;
         Ok(())
     }
 
-    /// Has the driver remove the rule `name`. Sleeps.
-    pub(crate) fn destroy(&self, name: RuleName) -> Result<(), DriverError> {
+    /// Has the driver remove the rule `id`. Sleeps.
+    pub(crate) fn del_rule(&self, id: RuleId) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_DESTROY,
-            name,
+            id,
             core::ptr::null_mut(),
         )?;
         Ok(())
     }
 
-    /// Asks the driver what the rule `name` has done since the last time. Sleeps.
-    pub(crate) fn stats(&self, name: RuleName) -> Result<FlowStats, DriverError> {
+    /// Asks the driver what the rule `id` has done since the last time. Sleeps.
+    pub(crate) fn rule_stats(&self, id: RuleId) -> Result<FlowStats, DriverError> {
         let stats = self.call(
             bindings::flow_cls_command_FLOW_CLS_STATS,
-            name,
+            id,
             core::ptr::null_mut(),
         )?;
 
@@ -326,7 +323,7 @@ impl BoundBlock {
     fn call(
         &self,
         command: bindings::flow_cls_command,
-        name: RuleName,
+        id: RuleId,
         rule: *mut bindings::flow_rule,
     ) -> Result<bindings::flow_stats, DriverError> {
         let mut cls: bindings::flow_cls_offload = pin_init::zeroed();
@@ -334,12 +331,12 @@ impl BoundBlock {
         // As C does it (nf_flow_offload_init()), the protocol is not in network byte order:
         // drivers compare it with nothing, but print it.
         cls.common.protocol = bindings::ETH_P_ALL as u16;
-        cls.common.prio = self.binder.priority(name.priority);
+        cls.common.prio = self.setup_type.priority(id.priority);
         cls.command = command;
-        cls.cookie = name.cookie;
+        cls.cookie = id.cookie;
         cls.rule = rule;
 
-        let (result, words) = Extack::with(|extack| {
+        let (result, msg) = Extack::with(|extack| {
             cls.common.extack = extack;
             // SAFETY: By the type invariant; `cls` is complete, and a rule is borrowed by the
             // caller for the whole call.
@@ -348,15 +345,15 @@ impl BoundBlock {
 
         match to_result(result) {
             Ok(()) => Ok(cls.stats),
-            Err(errno) => Err(DriverError { errno, words }),
+            Err(errno) => Err(DriverError { errno, msg }),
         }
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for BoundBlock {
+impl PinnedDrop for FlowBlock {
     fn drop(self: Pin<&mut Self>) {
-        let (result, words) = Extack::with(|extack| {
+        let (result, msg) = Extack::with(|extack| {
             // SAFETY: By the type invariants the device is registered and the block initialised;
             // `bind` has checked that the device takes requests. Nobody else uses the block any
             // more, but for a driver that leaves, which `shim_block_unbind` knows of.
@@ -367,7 +364,7 @@ impl PinnedDrop for BoundBlock {
             pr_warn_ratelimited!(
                 "{}: the driver refused to be unbound: {}\n",
                 self.dev.name(),
-                DriverError { errno, words }
+                DriverError { errno, msg }
             );
         }
     }

@@ -15,6 +15,7 @@ use crate::{
         namespace::Net, //
     },
 };
+use core::net::IpAddr;
 use core::{
     mem::offset_of,
     ptr::NonNull, //
@@ -52,6 +53,16 @@ pub(crate) enum Addresses {
     V6 { src: [u8; 16], dst: [u8; 16] },
 }
 
+impl Addresses {
+    /// Returns the destination.
+    pub(crate) fn dst(&self) -> IpAddr {
+        match *self {
+            Self::V4 { dst, .. } => dst.into(),
+            Self::V6 { dst, .. } => dst.into(),
+        }
+    }
+}
+
 /// Source and destination port, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ports {
@@ -66,7 +77,7 @@ pub(crate) struct Vlan {
     pub(crate) id: u16,
 }
 
-/// What a lightweight IP tunnel puts around packets: the parts of `struct ip_tunnel_info` that a
+/// What a lwtunnel IP tunnel puts around packets: the parts of `struct ip_tunnel_info` that a
 /// route can set, but for options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnel {

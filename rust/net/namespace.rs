@@ -18,16 +18,6 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Net(Opaque<bindings::net>);
 
-/// Which namespace, to tell them apart while they live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct NetId(usize);
-
-impl NetId {
-    pub(super) fn from_raw(net: *const bindings::net) -> Self {
-        Self(net as usize)
-    }
-}
-
 impl Net {
     /// # Safety
     ///
@@ -41,11 +31,9 @@ impl Net {
         self.0.get()
     }
 
-    pub(crate) fn id(&self) -> NetId {
-        NetId::from_raw(self.0.get())
-    }
-
-    /// The device with this index, if there is one (`dev_get_by_index`). Does not sleep.
+    /// Returns the device with this index, if there is one. Does not sleep.
+    ///
+    /// C: `dev_get_by_index()`.
     pub(crate) fn device(&self, ifindex: u32) -> Option<ARef<NetDevice>> {
         let ifindex = i32::try_from(ifindex).ok()?;
         // SAFETY: `self` is a valid namespace.

@@ -17,7 +17,7 @@ use kernel::prelude::*;
 
 /// What a route is looked up for.
 #[derive(Clone, Copy)]
-pub(crate) struct Query {
+pub(crate) struct FlowKey {
     /// Index of the device by which the packet has come in, in the eyes of IP; or 0.
     pub(crate) iif: u32,
     pub(crate) mark: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Query {
 
 /// A next hop of a route.
 #[derive(Clone, Copy)]
-pub(crate) struct Hop {
+pub(crate) struct NextHop {
     /// Index of the device that leads there.
     pub(crate) ifindex: u32,
     /// The neighbour that gets the packets, unless it is the receiver itself.
@@ -40,17 +40,17 @@ pub(crate) struct Hop {
 }
 
 /// The next hops among which the kernel chooses.
-pub(crate) struct Hops {
+pub(crate) struct NextHops {
     raw: [bindings::shim_hop; Self::MAX],
     len: usize,
 }
 
-impl Hops {
+impl NextHops {
     /// Those of a route with more of them are not seen.
     const MAX: usize = 16;
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Hop> + '_ {
-        self.raw.iter().take(self.len).map(|hop| Hop {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = NextHop> + '_ {
+        self.raw.iter().take(self.len).map(|hop| NextHop {
             ifindex: hop.ifindex,
             gateway: from_raw(hop.family, &hop.gateway),
             mtu: hop.mtu,
@@ -60,17 +60,17 @@ impl Hops {
 
 /// A device that a frame passes on its way down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct DevPath {
     /// Index of the device.
     pub(crate) ifindex: u32,
     /// The device's own address.
     pub(crate) source: MacAddress,
-    pub(crate) kind: StepKind,
+    pub(crate) kind: DevPathType,
 }
 
 /// What a device does to a frame, `enum net_device_path_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StepKind {
+pub(crate) enum DevPathType {
     /// Sends it. To C a Wi-Fi device (`DEV_PATH_IEEE80211`) is no other than this.
     Ethernet,
     /// Hands it to a switch, by this conduit.
@@ -92,47 +92,58 @@ pub(crate) enum StepKind {
 }
 
 /// The devices that a frame passes, from the top down.
-pub(crate) struct Steps {
+pub(crate) struct DevPathStack {
     raw: [bindings::shim_path_step; Self::MAX],
     len: usize,
 }
 
-impl Steps {
+impl DevPathStack {
     /// `NET_DEVICE_PATH_STACK_MAX`
     const MAX: usize = 5;
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Step> + '_ {
-        self.raw.iter().take(self.len).map(|step| Step {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = DevPath> + '_ {
+        self.raw.iter().take(self.len).map(|step| DevPath {
             ifindex: step.ifindex,
             source: step.source,
             kind: Self::kind(step),
         })
     }
 
-    fn kind(step: &bindings::shim_path_step) -> StepKind {
+    fn kind(step: &bindings::shim_path_step) -> DevPathType {
         match step.type_ {
-            bindings::net_device_path_type_DEV_PATH_ETHERNET => StepKind::Ethernet,
-            bindings::net_device_path_type_DEV_PATH_DSA => StepKind::Dsa,
-            bindings::net_device_path_type_DEV_PATH_VLAN => StepKind::Vlan {
+            bindings::net_device_path_type_DEV_PATH_ETHERNET => DevPathType::Ethernet,
+            bindings::net_device_path_type_DEV_PATH_DSA => DevPathType::Dsa,
+            bindings::net_device_path_type_DEV_PATH_VLAN => DevPathType::Vlan {
                 proto: step.proto,
                 id: step.id,
             },
-            bindings::net_device_path_type_DEV_PATH_PPPOE => StepKind::Pppoe {
+            bindings::net_device_path_type_DEV_PATH_PPPOE => DevPathType::Pppoe {
                 session: step.id,
                 peer: step.dest,
             },
             bindings::net_device_path_type_DEV_PATH_BRIDGE => match step.bridge_tag {
-                bindings::shim_bridge_tag_SHIM_BRIDGE_TAG => StepKind::BridgeTag {
+                bindings::shim_bridge_tag_SHIM_BRIDGE_TAG => DevPathType::BridgeTag {
                     proto: step.proto,
                     id: step.id,
                 },
-                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG => StepKind::BridgeUntag,
-                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG_HW => StepKind::BridgeUntagByPort,
-                _ => StepKind::Bridge,
+                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG => DevPathType::BridgeUntag,
+                bindings::shim_bridge_tag_SHIM_BRIDGE_UNTAG_HW => DevPathType::BridgeUntagByPort,
+                _ => DevPathType::Bridge,
             },
-            _ => StepKind::Other,
+            _ => DevPathType::Other,
         }
     }
+}
+
+/// What a neighbour table has for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Neighbour {
+    /// Its MAC address.
+    Valid(MacAddress),
+    /// It did not answer, or has not yet.
+    Invalid,
+    /// Nothing.
+    Unknown,
 }
 
 /// An address as C has it: family and bytes, IPv4 in the first four.
@@ -162,7 +173,7 @@ pub(super) fn from_raw(family: u8, bytes: &[u8; 16]) -> Option<IpAddr> {
 impl Net {
     /// The next hops of the route that forwarded packets take. Fails if they are not forwarded. Does
     /// not sleep. C: `fib_lookup()`, `ip6_route_input_lookup()`.
-    pub(crate) fn next_hops(&self, query: &Query) -> Result<Hops> {
+    pub(crate) fn next_hops(&self, query: &FlowKey) -> Result<NextHops> {
         let (family, src) = to_raw(query.src);
         let (_, dst) = to_raw(query.dst);
         let raw = bindings::shim_route_query {
@@ -175,27 +186,33 @@ impl Net {
             src,
             dst,
         };
-        let mut hops = Hops {
+        let mut hops = NextHops {
             raw: pin_init::zeroed(),
             len: 0,
         };
 
-        // SAFETY: The namespace is valid, and there is room for `Hops::MAX`.
+        // SAFETY: The namespace is valid, and there is room for `NextHops::MAX`.
         let count = unsafe {
-            bindings::shim_route_hops(self.as_raw(), &raw, hops.raw.as_mut_ptr(), Hops::MAX as u32)
+            bindings::shim_route_hops(
+                self.as_raw(),
+                &raw,
+                hops.raw.as_mut_ptr(),
+                NextHops::MAX as u32,
+            )
         };
         hops.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
         Ok(hops)
     }
 
-    /// The Ethernet address of a neighbour, if it is known and valid. Does not sleep. C:
-    /// `neigh_lookup()`.
-    pub(crate) fn neighbour(&self, ifindex: u32, addr: IpAddr) -> Option<MacAddress> {
+    /// Returns what the neighbour table has for an address. Does not sleep.
+    ///
+    /// C: `neigh_lookup()`.
+    pub(crate) fn neighbour(&self, ifindex: u32, addr: IpAddr) -> Neighbour {
         let (family, addr) = to_raw(addr);
         let mut mac = [0; ETH_ALEN];
 
         // SAFETY: The namespace is valid, and `mac` has room for an address.
-        let valid = unsafe {
+        let found = unsafe {
             bindings::shim_neighbour(
                 self.as_raw(),
                 ifindex,
@@ -204,12 +221,27 @@ impl Net {
                 mac.as_mut_ptr(),
             )
         };
-        valid.then_some(mac)
+        match found {
+            bindings::shim_neighbour_state_SHIM_NEIGHBOUR_VALID => Neighbour::Valid(mac),
+            bindings::shim_neighbour_state_SHIM_NEIGHBOUR_INVALID => Neighbour::Invalid,
+            _ => Neighbour::Unknown,
+        }
+    }
+
+    /// Has the host ask for a neighbour that its table does not have. Returns `false` if it cannot. Does
+    /// not sleep.
+    ///
+    /// C: `neigh_create()`, `neigh_event_send()`.
+    pub(crate) fn resolve_neighbour(&self, ifindex: u32, addr: IpAddr) -> bool {
+        let (family, addr) = to_raw(addr);
+
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_neighbour_resolve(self.as_raw(), ifindex, family, addr.as_ptr()) }
     }
 
     /// Does to the neighbour's entry what sending a packet does: one that has not been heard of for
     /// long is asked whether it is still there. Does not sleep. C: `neigh_event_send()`.
-    pub(crate) fn use_neighbour(&self, ifindex: u32, addr: IpAddr) {
+    pub(crate) fn confirm_neighbour(&self, ifindex: u32, addr: IpAddr) {
         let (family, addr) = to_raw(addr);
 
         // SAFETY: The namespace is valid.
@@ -246,13 +278,13 @@ impl Net {
         ifindex: u32,
         dest: MacAddress,
         ether_type: u16,
-    ) -> Result<Steps> {
-        let mut steps = Steps {
+    ) -> Result<DevPathStack> {
+        let mut steps = DevPathStack {
             raw: pin_init::zeroed(),
             len: 0,
         };
 
-        // SAFETY: The namespace is valid, and there is room for `Steps::MAX`.
+        // SAFETY: The namespace is valid, and there is room for `DevPathStack::MAX`.
         let count = unsafe {
             bindings::shim_forward_path(
                 self.as_raw(),
@@ -260,10 +292,28 @@ impl Net {
                 dest.as_ptr(),
                 ether_type,
                 steps.raw.as_mut_ptr(),
-                Steps::MAX as u32,
+                DevPathStack::MAX as u32,
             )
         };
         steps.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
         Ok(steps)
+    }
+}
+
+impl Net {
+    /// Returns a number that is another one after a change of routes or rules, as far as can be told:
+    /// an IPv6 route that comes and goes again between two calls may be missed. Does not sleep.
+    ///
+    /// C: `rt_genid_ipv4()`, `fib6_sernum`.
+    pub(crate) fn route_generation(&self) -> u64 {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_route_generation(self.as_raw()) }
+    }
+
+    /// Returns whether the namespace has or had a device of an IP tunnel since the module was loaded.
+    /// Does not sleep.
+    pub(crate) fn has_ip_tunnels(&self) -> bool {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_has_ip_tunnels(self.as_raw()) }
     }
 }

@@ -14,14 +14,15 @@ pub(crate) struct SkBuff(Opaque<bindings::sk_buff>);
 impl SkBuff {
     /// # Safety
     ///
-    /// `ptr` must point to a packet with a device and a MAC header, which nobody else uses during
-    /// `'a`.
+    /// `ptr` must point to a packet with a device whose data begin with the network header, as they do
+    /// in a hook at ingress, and which nobody else uses during `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::sk_buff) -> &'a mut Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &mut *ptr.cast() }
     }
 
-    /// The protocol of what follows the MAC header (and a tag in it), in host byte order.
+    /// Returns the protocol of the network header, in host byte order: a tag that is still in the packet is
+    /// one.
     pub(crate) fn protocol(&self) -> u16 {
         // SAFETY: `self` is a valid packet.
         u16::from_be(unsafe { bindings::shim_skb_protocol(self.0.get()) })
@@ -43,11 +44,11 @@ impl SkBuff {
             .then(|| (u16::from_be(proto), tci))
     }
 
-    /// The first `len` bytes from the MAC header on, if the packet has as many (`pskb_may_pull`).
-    /// Does not sleep; may move the packet's bytes into its linear part.
-    pub(crate) fn mac_bytes(&mut self, len: usize) -> Option<&[u8]> {
-        // SAFETY: `self` is a valid packet with a MAC header, and `&mut` makes us its only user.
-        let bytes = unsafe { bindings::shim_skb_pull_mac(self.0.get(), len as u32) };
+    /// Returns the first `len` bytes from the network header on, if the packet has as many
+    /// (`pskb_may_pull`). Does not sleep; may move the packet's bytes into its linear part.
+    pub(crate) fn network_bytes(&mut self, len: usize) -> Option<&[u8]> {
+        // SAFETY: `self` is a valid packet, and `&mut` makes us its only user.
+        let bytes = unsafe { bindings::shim_skb_pull(self.0.get(), len as u32) };
 
         if bytes.is_null() {
             return None;

@@ -6,13 +6,50 @@
 
 use crate::{
     bindings,
-    netfilter::flow::Direction, //
+    net::namespace::Net, //
 };
 use core::ptr::NonNull;
 use kernel::{
+    fmt,
     sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
+
+/// One of the two directions of a flow, `enum flow_offload_tuple_dir`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Original = 0,
+    Reply = 1,
+}
+
+impl Direction {
+    /// Both directions, original first.
+    pub(crate) const BOTH: [Self; 2] = [Self::Original, Self::Reply];
+
+    pub(super) fn as_raw(self) -> bindings::flow_offload_tuple_dir {
+        match self {
+            Self::Original => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_ORIGINAL,
+            Self::Reply => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_REPLY,
+        }
+    }
+
+    /// The opposite direction.
+    pub(crate) fn reverse(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Original => "original",
+            Self::Reply => "reply",
+        })
+    }
+}
 
 /// A tracked connection, `struct nf_conn`.
 ///
@@ -31,29 +68,39 @@ impl Conntrack {
         unsafe { &*ptr.cast() }
     }
 
-    /// Takes back `[HW_OFFLOAD]`, `IPS_HW_OFFLOAD_BIT`: the connection is no longer in hardware.
-    pub(crate) fn clear_hw_offload(&self) {
+    /// Sets or clears `[HW_OFFLOAD]`, `IPS_HW_OFFLOAD_BIT`.
+    pub(crate) fn set_hw_offload(&self, is_set: bool) {
         // SAFETY: The type invariant keeps the entry alive; the bit is changed atomically.
-        unsafe { bindings::shim_ct_clear_hw_offload(self.0.get()) }
+        unsafe {
+            if is_set {
+                bindings::shim_ct_set_hw_offload(self.0.get())
+            } else {
+                bindings::shim_ct_clear_hw_offload(self.0.get())
+            }
+        }
     }
 
-    /// Says so again: [`Self::clear_hw_offload`] was for an older flow of the connection.
-    pub(crate) fn set_hw_offload(&self) {
-        // SAFETY: The type invariant keeps the entry alive; the bit is changed atomically.
-        unsafe { bindings::shim_ct_set_hw_offload(self.0.get()) }
+    /// Returns the connection's namespace, which waits for its connections when it ends.
+    pub(crate) fn net(&self) -> &Net {
+        // SAFETY: The type invariant keeps the entry, and that the namespace, alive.
+        unsafe { Net::from_raw(bindings::shim_ct_net(self.0.get())) }
     }
 
-    /// Has conntrack learn the windows of a TCP connection anew, of which it has not seen all
-    /// packets (`flow_offload_fixup_tcp()`): else it may take a RST for an invalid one.
-    pub(super) fn forget_windows(&self) {
+    /// Returns whether the connection has been killed.
+    ///
+    /// C: `nf_ct_is_dying()`.
+    pub(crate) fn is_dying(&self) -> bool {
+        // SAFETY: The type invariant keeps the entry alive.
+        unsafe { bindings::shim_ct_is_dying(self.0.get()) }
+    }
+
+    /// Resets TCP window tracking, as packets of the connection have passed conntrack by: else it may
+    /// take a RST for an invalid one.
+    ///
+    /// C: `flow_offload_fixup_tcp()`.
+    pub(crate) fn reset_tcp_windows(&self) {
         // SAFETY: The type invariant keeps the entry alive; its lock is taken.
         unsafe { bindings::shim_ct_forget_windows(self.0.get()) }
-    }
-
-    /// The connection's zone, 0 if it is in none.
-    pub(crate) fn zone(&self) -> u16 {
-        // SAFETY: The type invariant keeps the entry alive; the zone does not change.
-        unsafe { bindings::shim_ct_zone(self.0.get()) }
     }
 
     /// The connection's mark, 0 if this kernel has none.

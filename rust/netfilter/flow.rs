@@ -14,54 +14,20 @@ use crate::{
         flow_rule::{Addresses, Ports, Tunnel, IPPROTO_TCP, IPPROTO_UDP},
         namespace::Net, //
     },
-    netfilter::conntrack::Conntrack,
+    netfilter::conntrack::{
+        Conntrack,
+        Direction, //
+    },
 };
 use core::{
-    mem::{offset_of, MaybeUninit},
-    net::IpAddr,
-    ptr::addr_of, //
+    mem::offset_of,
+    ptr::{addr_of, addr_of_mut}, //
 };
 use kernel::{
     fmt,
     prelude::*,
     types::Opaque, //
 };
-
-/// One of the two directions of a flow, `enum flow_offload_tuple_dir`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Original = 0,
-    Reply = 1,
-}
-
-impl Direction {
-    /// Both directions, original first.
-    pub(crate) const BOTH: [Self; 2] = [Self::Original, Self::Reply];
-
-    fn as_raw(self) -> bindings::flow_offload_tuple_dir {
-        match self {
-            Self::Original => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_ORIGINAL,
-            Self::Reply => bindings::flow_offload_tuple_dir_FLOW_OFFLOAD_DIR_REPLY,
-        }
-    }
-
-    /// The opposite direction.
-    pub(crate) fn reverse(self) -> Self {
-        match self {
-            Self::Original => Self::Reply,
-            Self::Reply => Self::Original,
-        }
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Original => "original",
-            Self::Reply => "reply",
-        })
-    }
-}
 
 /// A tag or session header that a tuple's packets carry when they come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,12 +38,12 @@ pub(crate) struct Encap {
     pub(crate) id: u16,
     /// The switch behind the device takes the tag off and puts it on by itself
     /// (`in_vlan_ingress`), so that the device's own packets do not have it.
-    pub(crate) by_switch: bool,
+    pub(crate) ingress_vlan: bool,
 }
 
 /// How packets of a tuple leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
+pub(crate) enum Xmit {
     /// As Ethernet frames between these addresses, by this device.
     Ethernet {
         ifindex: u32,
@@ -94,7 +60,7 @@ pub(crate) enum Path {
 
 /// What the route of packets puts around them, `struct lwtunnel_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lightweight {
+pub(crate) enum LwTunnel {
     /// An IP tunnel.
     Ip(Tunnel),
     /// An IP tunnel with options (VXLAN's group policy, GENEVE's, ERSPAN's).
@@ -117,9 +83,9 @@ pub(crate) struct Tuple {
     pub(crate) encaps: [Option<Encap>; ENCAP_MAX],
     /// Within an IP tunnel, which the flowtable terminates (`tun_num`).
     pub(crate) tunnel: bool,
-    pub(crate) path: Path,
+    pub(crate) xmit: Xmit,
     /// What is put around the packets when they leave.
-    pub(crate) lightweight: Option<Lightweight>,
+    pub(crate) lwtunnel: Option<LwTunnel>,
 }
 
 /// `NF_FLOW_TABLE_ENCAP_MAX`
@@ -198,22 +164,37 @@ impl FlowOffload {
         flags & (1 << bit) != 0
     }
 
-    /// The number under which the entry can be kept while it lives. Two entries that live at the
-    /// same time have different keys; keys of dead entries come back.
-    pub(crate) fn key(&self) -> usize {
-        // Entries come from a cache with SLAB_HWCACHE_ALIGN, and no architecture with Rust has
-        // cache lines shorter than 32 bytes. The rest of the address is dense enough for an XArray.
-        const _: () = assert!(size_of::<bindings::flow_offload>() > 64);
-        self.0.get() as usize >> 5
+    /// Returns a number that all tuples of the same packets have, of either direction, and hardly any
+    /// other one.
+    pub(crate) fn tuple_hash(&self, dir: Direction) -> u64 {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::shim_flow_hash(self.0.get(), dir.as_raw()) }
     }
 
-    /// Whether C asks for both directions (nft always does, act_ct does not at first).
-    pub(crate) fn is_bidirectional(&self) -> bool {
-        self.flag(bindings::nf_flow_flags_NF_FLOW_HW_BIDIRECTIONAL)
+    /// Returns the namespace of the entry's table.
+    pub(crate) fn net(&self) -> &Net {
+        // SAFETY: The entry holds a reference to its connection, is freed before its table, and
+        // tables are freed before their namespace.
+        unsafe { Net::from_raw(bindings::shim_ct_net((*self.0.get()).ct)) }
+    }
+
+    /// The address of the entry, to compare it.
+    pub(super) fn as_raw(&self) -> *mut bindings::flow_offload {
+        self.0.get()
+    }
+
+    /// The hashed part of the original direction's tuple, for look-ups.
+    pub(super) fn lookup_key(&self) -> bindings::flow_offload_tuple {
+        *self.raw_tuple(Direction::Original)
+    }
+
+    /// Returns the index of the device by which packets of a direction come in.
+    pub(crate) fn iifidx(&self, dir: Direction) -> u32 {
+        self.raw_tuple(dir).iifidx as u32
     }
 
     /// Whether hardware may have rules for it, or may get some.
-    pub(super) fn is_for_hardware(&self) -> bool {
+    pub(crate) fn is_for_hardware(&self) -> bool {
         self.flag(bindings::nf_flow_flags_NF_FLOW_HW)
     }
 
@@ -225,7 +206,7 @@ impl FlowOffload {
 
     /// Whether C had no memory to offer the entry to the hardware side, which therefore does not
     /// keep an eye on it. (One that is just being added may look like that too.)
-    pub(super) fn is_overlooked(&self) -> bool {
+    pub(crate) fn is_overlooked(&self) -> bool {
         self.is_for_hardware()
             && !self.flag(bindings::nf_flow_flags_NF_FLOW_PENDING)
             && !self.flag(bindings::SHIM_FLOW_OFFERED)
@@ -238,23 +219,23 @@ impl FlowOffload {
     }
 
     /// Has the garbage collector take the rules of an ending connection out of hardware.
-    pub(super) fn set_closing(&self) {
+    pub(crate) fn set_closing(&self) {
         // SAFETY: The entry is valid; the flag is changed atomically.
         unsafe { bindings::shim_flow_set_closing(self.0.get(), true) }
     }
 
-    /// Whether C's fast path would send packets of this direction to no address: those that go
-    /// into an IP tunnel, in tables with `flags offload` (`nft_dev_fill_forward_path()` has no
-    /// address, `nft_dev_path_info()` has it used all the same).
-    pub(super) fn leads_nowhere(&self, dir: Direction) -> bool {
-        self.keeps_addresses(dir)
+    /// Returns whether the fast path would transmit packets of this direction to the zero MAC address:
+    /// those that go into an IP tunnel, in tables with `flags offload` (`nft_dev_fill_forward_path()`
+    /// has no address, `nft_dev_path_info()` has it used all the same).
+    pub(crate) fn has_zero_dmac(&self, dir: Direction) -> bool {
+        self.is_xmit_direct(dir)
             // SAFETY: The member that is in use with this type of transmission.
             && unsafe { self.raw_tuple(dir).__bindgen_anon_4.out.h_dest } == [0; ETH_ALEN]
     }
 
-    /// Whether C's fast path sends packets of this direction between the addresses that the entry
-    /// was made with, and does not ask for those of the moment.
-    pub(crate) fn keeps_addresses(&self, dir: Direction) -> bool {
+    /// Returns whether the fast path transmits packets of this direction between the addresses that
+    /// the entry was made with (`FLOW_OFFLOAD_XMIT_DIRECT`), and does not ask for those of the moment.
+    pub(crate) fn is_xmit_direct(&self, dir: Direction) -> bool {
         u32::from(self.raw_tuple(dir).xmit_type())
             == bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT
     }
@@ -297,23 +278,11 @@ impl FlowOffload {
         }
     }
 
-    /// The name by which the entry can be found in its table as long as it is there.
-    pub(crate) fn name(&self) -> FlowName {
-        let tuple = self.raw_tuple(Direction::Original);
-        let mut key = [0; FlowName::KEY];
-        // SAFETY: The key is the first part of the tuple, and all of it is set: it is hashed.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                core::ptr::from_ref(tuple).cast(),
-                key.as_mut_ptr(),
-                key.len(),
-            )
-        };
-
-        FlowName {
-            key,
-            entry: self.0.get() as usize,
-        }
+    /// Has the entry expire at `expires`, in the lower 32 bits of jiffies, unless a packet comes
+    /// through software.
+    pub(crate) fn set_expires(&self, expires: u32) {
+        // SAFETY: The entry is valid; C reads and writes the member without locks.
+        unsafe { addr_of_mut!((*self.0.get()).timeout).write_volatile(expires) }
     }
 
     /// The connection that the flow belongs to.
@@ -338,8 +307,8 @@ impl FlowOffload {
 
     fn describe_tuple(&self, dir: Direction, net: &Net) -> Option<Tuple> {
         Some(Tuple {
-            path: self.path(dir, net),
-            lightweight: self.lightweight(dir),
+            xmit: self.xmit(dir, net),
+            lwtunnel: self.lwtunnel(dir),
             ..self.describe_packets(dir)?
         })
     }
@@ -355,7 +324,7 @@ impl FlowOffload {
             *to = Some(Encap {
                 proto: u16::from_be(from.proto),
                 id: from.id,
-                by_switch: tuple.in_vlan_ingress() & (1 << i) != 0,
+                ingress_vlan: tuple.in_vlan_ingress() & (1 << i) != 0,
             });
         }
 
@@ -366,12 +335,24 @@ impl FlowOffload {
             ingress: tuple.iifidx as u32,
             encaps,
             tunnel: tuple.tun_num() != 0,
-            path: Path::Other,
-            lightweight: None,
+            xmit: Xmit::Other,
+            lwtunnel: None,
         })
     }
 
-    fn lightweight(&self, dir: Direction) -> Option<Lightweight> {
+    /// As [`Self::describe_packets`] for both directions, without their translation.
+    pub(crate) fn describe_packets_of_both(&self) -> Option<Flow> {
+        Some(Flow {
+            tuples: [
+                self.describe_packets(Direction::Original)?,
+                self.describe_packets(Direction::Reply)?,
+            ],
+            snat: false,
+            dnat: false,
+        })
+    }
+
+    fn lwtunnel(&self, dir: Direction) -> Option<LwTunnel> {
         let mut raw: bindings::shim_lwtunnel = pin_init::zeroed();
         // SAFETY: The entry is valid, and holds a reference to its route, which to its tunnel.
         let found =
@@ -381,10 +362,10 @@ impl FlowOffload {
             return None;
         }
         if !raw.transmits {
-            return Some(Lightweight::Other(raw.type_));
+            return Some(LwTunnel::Other(raw.type_));
         }
         if raw.options_len > 0 {
-            return Some(Lightweight::Options);
+            return Some(LwTunnel::Options);
         }
         // SAFETY: All variants of the union are valid for all bit patterns.
         let addresses = unsafe {
@@ -400,7 +381,7 @@ impl FlowOffload {
                 }
             }
         };
-        Some(Lightweight::Ip(Tunnel {
+        Some(LwTunnel::Ip(Tunnel {
             id: raw.id,
             addresses,
             tos: raw.tos,
@@ -409,14 +390,14 @@ impl FlowOffload {
         }))
     }
 
-    fn path(&self, dir: Direction, net: &Net) -> Path {
+    fn xmit(&self, dir: Direction, net: &Net) -> Xmit {
         let tuple = self.raw_tuple(dir);
 
         match u32::from(tuple.xmit_type()) {
             bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_DIRECT => {
                 // SAFETY: The member that is in use with this type of transmission.
                 let out = unsafe { &tuple.__bindgen_anon_4.out };
-                Path::Ethernet {
+                Xmit::Ethernet {
                     ifindex: out.ifidx,
                     source: out.h_source,
                     dest: out.h_dest,
@@ -432,36 +413,16 @@ impl FlowOffload {
                     bindings::shim_flow_neighbour(self.0.get(), dir.as_raw(), dest.as_mut_ptr())
                 };
                 match (resolved, net.device(ifindex)) {
-                    (true, Some(dev)) => Path::Ethernet {
+                    (true, Some(dev)) => Xmit::Ethernet {
                         ifindex,
                         source: dev.address(),
                         dest,
                     },
-                    _ => Path::Unresolved,
+                    _ => Xmit::Unresolved,
                 }
             }
-            bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_XFRM => Path::Ipsec,
-            _ => Path::Other,
-        }
-    }
-}
-
-/// A connection by its original direction. Two entries have the same one only if the older of them
-/// is about to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Connection {
-    zone: u16,
-    l4proto: u8,
-    addresses: Addresses,
-    ports: Ports,
-}
-
-impl Connection {
-    /// The source of the original direction, which receives what comes back.
-    pub(crate) fn client(&self) -> IpAddr {
-        match self.addresses {
-            Addresses::V4 { src, .. } => src.into(),
-            Addresses::V6 { src, .. } => src.into(),
+            bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_XFRM => Xmit::Ipsec,
+            _ => Xmit::Other,
         }
     }
 }
@@ -486,46 +447,6 @@ fn addresses_and_ports(tuple: &bindings::flow_offload_tuple) -> Option<(Addresse
             dst: u16::from_be(tuple.__bindgen_anon_3.dst_port),
         };
         Some((addresses, ports))
-    }
-}
-
-/// An entry by the key of its original direction, without holding on to it.
-pub(crate) struct FlowName {
-    key: [u8; Self::KEY],
-    /// The address, which is not followed.
-    pub(super) entry: usize,
-}
-
-impl FlowName {
-    /// How much of a tuple is hashed. There are many names: the rest is not kept.
-    const KEY: usize = offset_of!(bindings::flow_offload_tuple, __hash);
-
-    /// For look-ups.
-    pub(super) fn tuple(&self) -> bindings::flow_offload_tuple {
-        let mut tuple = MaybeUninit::<bindings::flow_offload_tuple>::zeroed();
-        // SAFETY: The key is from the first part of a tuple; in the rest, zeroes are integers, and a
-        // pointer to nothing.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                self.key.as_ptr(),
-                tuple.as_mut_ptr().cast(),
-                self.key.len(),
-            );
-            tuple.assume_init()
-        }
-    }
-
-    /// What no other connection of this zone has. `None` if it is not IP.
-    pub(crate) fn connection(&self, zone: u16) -> Option<Connection> {
-        let tuple = self.tuple();
-        let (addresses, ports) = addresses_and_ports(&tuple)?;
-
-        Some(Connection {
-            zone,
-            l4proto: tuple.l4proto,
-            addresses,
-            ports,
-        })
     }
 }
 

@@ -7,11 +7,17 @@
 use crate::{
     bindings,
     net::namespace::Net,
-    netfilter::flow::{Direction, FlowName, FlowOffload}, //
+    netfilter::{
+        conntrack::Direction,
+        flow::FlowOffload, //
+    }, //
 };
-use core::ptr::addr_of;
+use core::ptr::{addr_of, NonNull};
 use kernel::{
-    sync::rcu,
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    new_spinlock,
+    prelude::*,
+    sync::{rcu, Arc, SpinLock},
     types::Opaque, //
 };
 
@@ -32,7 +38,7 @@ impl Flowtable {
         unsafe { &*ptr.cast() }
     }
 
-    pub(super) fn as_ptr(&self) -> *mut bindings::nf_flowtable {
+    pub(super) fn as_raw(&self) -> *mut bindings::nf_flowtable {
         self.0.get()
     }
 
@@ -42,34 +48,26 @@ impl Flowtable {
         unsafe { addr_of!((*self.0.get()).flags).read_volatile() }
     }
 
-    /// `flags offload`
+    /// Returns whether the table has `flags offload`.
     pub(super) fn is_offload(&self) -> bool {
         self.flags() & bindings::nf_flowtable_flags_NF_FLOWTABLE_HW_OFFLOAD != 0
     }
 
-    /// Whether packets are to be counted in conntrack (`counter`).
+    /// Returns whether packets are to be counted in conntrack (`counter`).
     pub(crate) fn has_counter(&self) -> bool {
         self.flags() & bindings::nf_flowtable_flags_NF_FLOWTABLE_COUNTER != 0
     }
 
-    /// The table's hook priority. Constant once devices are bound.
+    /// Returns the table's hook priority. Constant once devices are bound.
     pub(crate) fn priority(&self) -> i32 {
         // SAFETY: The table is valid.
         unsafe { addr_of!((*self.0.get()).priority).read_volatile() }
     }
 
-    /// Tears an entry down if it is found. While the hash table grows, one that was torn down
-    /// before may hide it. Does not sleep. C: `flow_offload_teardown()`.
-    pub(crate) fn teardown(&self, name: &FlowName) {
-        self.with_entry(name.tuple(), |flow, _| {
-            if flow.name().entry == name.entry {
-                flow.teardown();
-            }
-        });
-    }
-
     /// Calls `f` for the live entry that has this tuple, and with the direction that it is of. `f`
-    /// must not sleep. C: `flow_offload_lookup()`.
+    /// must not sleep.
+    ///
+    /// C: `flow_offload_lookup()`.
     pub(super) fn with_entry<R>(
         &self,
         mut tuple: bindings::flow_offload_tuple,
@@ -85,44 +83,106 @@ impl Flowtable {
         Some(f(flow, dir))
     }
 
-    /// The network namespace of the table.
+    fn has(&self, entry: &FlowOffload) -> bool {
+        let is_entry = |found: &FlowOffload, _| core::ptr::eq(found, entry);
+
+        self.with_entry(entry.lookup_key(), is_entry) == Some(true)
+    }
+
+    /// Returns the network namespace of the table.
     pub(crate) fn net(&self) -> &Net {
         // SAFETY: A table is destroyed before its namespace.
         unsafe { Net::from_raw(bindings::shim_flowtable_net(self.0.get())) }
     }
 }
 
-/// Holds `flow_block_lock` of a table.
-pub(super) struct BlockLock {
-    table: *mut bindings::nf_flowtable,
-    unlock: unsafe extern "C" fn(*mut bindings::nf_flowtable),
+/// Flowtables of a namespace, with what is kept for each: `nf_flowtable_type::action` does not say
+/// in which table an entry is.
+#[pin_data]
+pub(crate) struct Tables<T> {
+    #[pin]
+    list: SpinLock<KVec<TableRef<T>>>,
 }
 
-impl BlockLock {
-    /// For reading.
-    pub(super) fn shared(table: &Flowtable) -> Self {
-        // SAFETY: The table is initialised, and so is its lock.
-        unsafe { bindings::shim_flowtable_lock_shared(table.0.get()) };
-        Self {
-            table: table.0.get(),
-            unlock: bindings::shim_flowtable_unlock_shared,
-        }
-    }
-
-    /// For writing.
-    pub(super) fn new(table: &Flowtable) -> Self {
-        // SAFETY: As above.
-        unsafe { bindings::shim_flowtable_lock(table.0.get()) };
-        Self {
-            table: table.0.get(),
-            unlock: bindings::shim_flowtable_unlock,
-        }
-    }
+/// # Invariants
+///
+/// `raw` is valid as long as the value is in the list.
+struct TableRef<T> {
+    raw: NonNull<bindings::nf_flowtable>,
+    table: Arc<T>,
 }
 
-impl Drop for BlockLock {
-    fn drop(&mut self) {
-        // SAFETY: The lock was taken in this way; the table was borrowed by the function that did so.
-        unsafe { (self.unlock)(self.table) }
+// SAFETY: Flowtables are used from any thread.
+unsafe impl<T: Send + Sync> Send for TableRef<T> {}
+
+impl<T> Tables<T> {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- new_spinlock!(KVec::new()),
+        })
+    }
+
+    /// Adds a table. Sleeps; fails with `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// The table must be removed before it is freed.
+    pub(super) unsafe fn add(&self, flowtable: &Flowtable, table: Arc<T>) -> Result {
+        let mut added = KVec::new();
+
+        // The list is as long as the one that takes its place, but for one.
+        loop {
+            let len = self.list.lock().len();
+            added.reserve(len + 1, GFP_KERNEL_ACCOUNT)?;
+            let mut list = self.list.lock();
+            if list.len() > len {
+                continue;
+            }
+            for entry in list.drain_all() {
+                added.push_within_capacity(entry)?;
+            }
+            // INVARIANT: By the function's requirements.
+            added.push_within_capacity(TableRef {
+                // SAFETY: It is the address of a reference.
+                raw: unsafe { NonNull::new_unchecked(flowtable.as_raw()) },
+                table,
+            })?;
+            core::mem::swap(&mut *list, &mut added);
+            break;
+        }
+        Ok(())
+    }
+
+    /// Removes a table, if it is there.
+    pub(super) fn remove(&self, flowtable: &Flowtable) {
+        let mut list = self.list.lock();
+        let found = list
+            .iter()
+            .position(|entry| entry.raw.as_ptr() == flowtable.as_raw());
+        let removed = found.and_then(|index| list.remove(index).ok());
+
+        drop(list);
+        drop(removed);
+    }
+
+    /// Returns the table that has `entry`. `None` if none of these does, or as long as an older entry,
+    /// while the hash table grows, hides it. Does not sleep.
+    pub(super) fn find<'a>(&self, entry: &'a FlowOffload) -> Option<(Arc<T>, &'a Flowtable)> {
+        let list = self.list.lock();
+
+        list.iter().find_map(|found| {
+            // SAFETY: By the type invariant it is valid now, and if it has the entry, which is freed
+            // before its table, then as long as the entry.
+            let flowtable = unsafe { Flowtable::from_raw(found.raw.as_ptr()) };
+            flowtable
+                .has(entry)
+                .then(|| (found.table.clone(), flowtable))
+        })
+    }
+
+    /// Returns whether `f` is true of any table. `f` must not sleep.
+    pub(crate) fn any(&self, f: impl FnMut(&T) -> bool) -> bool {
+        let mut f = f;
+        self.list.lock().iter().any(|found| f(&found.table))
     }
 }

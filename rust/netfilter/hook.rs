@@ -19,28 +19,25 @@ use crate::{
             PPP_IP,
             PPP_IPV6, //
         },
-        notifier::has_ip_tunnels,
-        skbuff::SkBuff,
+        notifier,
+        skbuff::SkBuff, //
     },
     netfilter::{
-        flow::{Direction, FlowOffload},
         flowtable::Flowtable,
-        flowtable_type::Offload, //
+        offload::{Offload, Verdict}, //
     },
 };
 use kernel::prelude::*;
 
-/// Offset of what is behind the Ethernet header.
-const ETH_HLEN: usize = bindings::ETH_HLEN as usize;
 const VLAN_HLEN: usize = 4;
 const PPPOE_SES_HLEN: usize = 8;
 const IPV4_HLEN: usize = 20;
 const IPV6_HLEN: usize = 40;
 /// As much of a TCP header as has the ports and the flags.
 const TCP_FLAGS: usize = 13;
-const TCP_FIN: u8 = 1 << 0;
-const TCP_SYN: u8 = 1 << 1;
-const TCP_RST: u8 = 1 << 2;
+pub(crate) const TCP_FIN: u8 = 1 << 0;
+pub(crate) const TCP_SYN: u8 = 1 << 1;
+pub(crate) const TCP_RST: u8 = 1 << 2;
 
 fn be16(bytes: &[u8], offset: usize) -> Option<u16> {
     let bytes = bytes.get(offset..offset + 2)?;
@@ -58,20 +55,20 @@ struct Outer {
 fn inner_protocol(skb: &mut SkBuff) -> Option<(u16, Option<Outer>)> {
     match skb.protocol() {
         ETH_P_8021Q => {
-            let bytes = skb.mac_bytes(ETH_HLEN + VLAN_HLEN)?;
+            let bytes = skb.network_bytes(VLAN_HLEN)?;
             let outer = Outer {
-                id: be16(bytes, ETH_HLEN)?,
+                id: be16(bytes, 0)?,
                 len: VLAN_HLEN,
             };
-            Some((be16(bytes, ETH_HLEN + 2)?, Some(outer)))
+            Some((be16(bytes, 2)?, Some(outer)))
         }
         ETH_P_PPP_SES => {
-            let bytes = skb.mac_bytes(ETH_HLEN + PPPOE_SES_HLEN)?;
+            let bytes = skb.network_bytes(PPPOE_SES_HLEN)?;
             let outer = Outer {
-                id: be16(bytes, ETH_HLEN + 2)?,
+                id: be16(bytes, 2)?,
                 len: PPPOE_SES_HLEN,
             };
-            let proto = match be16(bytes, ETH_HLEN + 6)? {
+            let proto = match be16(bytes, 6)? {
                 PPP_IP => ETH_P_IP,
                 PPP_IPV6 => ETH_P_IPV6,
                 _ => 0,
@@ -107,7 +104,7 @@ impl Packet {
         }
         let outer_proto = skb.protocol();
         let (proto, outer) = inner_protocol(skb)?;
-        let mut offset = ETH_HLEN;
+        let mut offset = 0;
         if let Some(Outer { id, len }) = outer {
             encap(id, outer_proto)?;
             offset += len;
@@ -116,7 +113,7 @@ impl Packet {
 
         match proto {
             ETH_P_IP => {
-                let ip = skb.mac_bytes(offset + IPV4_HLEN)?.get(offset..)?;
+                let ip = skb.network_bytes(offset + IPV4_HLEN)?.get(offset..)?;
                 let is_fragment = be16(ip, 6)? & 0x3fff != 0;
                 if ip[0] != 0x45 || is_fragment {
                     return None;
@@ -129,7 +126,7 @@ impl Packet {
                 offset += IPV4_HLEN;
             }
             ETH_P_IPV6 => {
-                let ip = skb.mac_bytes(offset + IPV6_HLEN)?.get(offset..)?;
+                let ip = skb.network_bytes(offset + IPV6_HLEN)?.get(offset..)?;
                 tuple.__bindgen_anon_1.src_v6.in6_u.u6_addr8 = ip.get(8..24)?.try_into().ok()?;
                 tuple.__bindgen_anon_2.dst_v6.in6_u.u6_addr8 = ip.get(24..40)?.try_into().ok()?;
                 tuple.l3proto = bindings::AF_INET6 as u8;
@@ -140,12 +137,12 @@ impl Packet {
         }
 
         let flags = match tuple.l4proto {
-            IPPROTO_TCP => *skb.mac_bytes(offset + TCP_FLAGS + 1)?.last()?,
+            IPPROTO_TCP => *skb.network_bytes(offset + TCP_FLAGS + 1)?.last()?,
             IPPROTO_UDP | IPPROTO_GRE => 0,
             _ => return None,
         };
         if tuple.l4proto != IPPROTO_GRE {
-            let ports = skb.mac_bytes(offset + 4)?.get(offset..)?;
+            let ports = skb.network_bytes(offset + 4)?.get(offset..)?;
             tuple.__bindgen_anon_3.src_port = be16(ports, 0)?.to_be();
             tuple.__bindgen_anon_3.dst_port = be16(ports, 2)?.to_be();
         }
@@ -154,34 +151,23 @@ impl Packet {
     }
 }
 
-/// Whether a packet of an entry has to take the slow path.
-fn is_for_slow_path<T: Offload>(
-    table: &Flowtable,
-    flow: &FlowOffload,
-    dir: Direction,
-    flags: u8,
-) -> bool {
-    if flags & (TCP_FIN | TCP_RST) != 0 {
-        flow.conntrack().forget_windows();
-        // Its rules have to be gone before the entry is, which has to be gone before conntrack
-        // sees the ports used again.
-        if flow.is_for_hardware() {
-            flow.set_closing();
-        } else {
-            flow.teardown();
-        }
+/// Returns whether a packet may be one with which a TCP connection begins or ends: most that are not
+/// are told from their first bytes.
+fn may_end(skb: &mut SkBuff) -> bool {
+    // Behind tags and headers it is for `Packet::parse` to tell.
+    let (proto, flags) = match skb.protocol() {
+        ETH_P_IP => (9, IPV4_HLEN + TCP_FLAGS),
+        ETH_P_IPV6 => (6, IPV6_HLEN + TCP_FLAGS),
+        _ => return true,
+    };
+    let Some(ip) = skb.network_bytes(flags + 1) else {
         return true;
-    }
-    // The ports are used again before the entry is gone.
-    if flags & TCP_SYN != 0 && flow.is_closing() {
-        return true;
-    }
+    };
 
-    let led_nowhere = flow.leads_nowhere(dir);
-    if led_nowhere {
-        T::led_nowhere(table, flow, dir);
+    match ip[proto] {
+        IPPROTO_TCP => ip[flags] & (TCP_FIN | TCP_SYN | TCP_RST) != 0,
+        _ => false,
     }
-    led_nowhere
 }
 
 /// What a hook is called with.
@@ -206,15 +192,26 @@ unsafe fn hook<T: Offload>(
 
     if table.is_offload() {
         // SAFETY: By the function's requirements.
-        let slow = Packet::parse(unsafe { SkBuff::from_raw(skb) })
-            .filter(|packet| packet.flags & (TCP_FIN | TCP_SYN | TCP_RST) != 0 || has_ip_tunnels())
-            .and_then(|Packet { tuple, flags }| {
-                table.with_entry(tuple, |flow, dir| {
-                    is_for_slow_path::<T>(table, flow, dir, flags)
+        let skb = unsafe { SkBuff::from_raw(skb) };
+        let net = table.net();
+        if net.has_ip_tunnels() || may_end(skb) {
+            let verdict = Packet::parse(skb)
+                .filter(|packet| {
+                    packet.flags & (TCP_FIN | TCP_SYN | TCP_RST) != 0 || net.has_ip_tunnels()
                 })
-            });
-        if slow == Some(true) {
-            return bindings::NF_ACCEPT;
+                .and_then(|Packet { tuple, flags }| {
+                    table.with_entry(tuple, |entry, dir| {
+                        // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
+                        unsafe {
+                            notifier::with_handler::<T::Namespace, _>(net, |namespace| {
+                                T::ingress(namespace, entry, dir, flags)
+                            })
+                        }
+                    })
+                });
+            if verdict == Some(Verdict::SlowPath) {
+                return bindings::NF_ACCEPT;
+            }
         }
     }
 

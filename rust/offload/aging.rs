@@ -2,6 +2,11 @@
 
 //! When a flow expires.
 
+/// Returns a time of the last 2^31 jiffies at full width, from its lower 32 bits.
+pub(super) fn full_width(now: u64, past: u32) -> u64 {
+    now.saturating_sub(u64::from((now as u32).wrapping_sub(past)))
+}
+
 /// The last use that C has to be told of, such that the flow lives as long as it should.
 ///
 /// After each statistics request C sets (`flow_offload_work_stats()`)

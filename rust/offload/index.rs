@@ -1,55 +1,81 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which flows take which way, and which go where.
+//! The flows of a namespace by forward path and by destination.
 
 use crate::{
-    netfilter::flow::Connection,
+    net::device::MacAddress,
+    netfilter::conntrack::Direction,
     offload::{
-        record::Record,
-        way::{Way, Ways}, //
+        hw_flow::HwFlow,
+        route::{FlowRoute, ForwardPath}, //
     },
 };
 use core::net::IpAddr;
 use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
     new_mutex,
     prelude::*,
-    rbtree::{RBTree, RBTreeNode, RBTreeNodeReservation},
-    sync::{Arc, Mutex}, //
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        LockedBy,
+        Mutex, //
+    }, //
 };
 
-/// Finds the flows that an event may touch, so that it costs in proportion to these.
+/// Finds the flows that an event may concern, so that it costs in proportion to these.
 ///
-/// Many flows share a way: there are as many ways as neighbours that get packets. Events of
-/// neighbours, bridges and devices look at ways first and at flows only if the way has changed. A
-/// flow costs four nodes: one for each way and for each receiver.
+/// Flows share their paths and destinations: there are as many paths as neighbours that get packets.
+/// Events of neighbours, bridges and devices look at paths first, and at flows only if the path has
+/// changed. A flow costs a pointer in each of its two destinations.
 ///
-/// All walks are by key, one step at a time, so that nothing is held between two steps. None sees
-/// what is added behind it.
+/// All walks go one step at a time, and nothing is held between two steps. None misses what is there
+/// from its beginning to its end.
 #[pin_data]
 pub(super) struct Index {
     #[pin]
     maps: Mutex<Maps>,
+    macs: MacFilter,
 }
 
-struct Maps {
-    ways: RBTree<Way, Shared>,
-    /// By number of the way and [`Record::id`].
-    flows: RBTree<(u64, u64), Arc<Record>>,
-    receivers: RBTree<Receiver, Arc<Record>>,
+/// What the index is made of.
+pub(super) struct Maps {
+    paths: RBTree<ForwardPath, Arc<Path>>,
+    /// By address, then number of the path.
+    destinations: RBTree<(IpAddr, u64), Arc<Destination>>,
+    /// Addresses to which flows are or were translated.
+    nat: RBTree<IpAddr, ()>,
     last: u64,
 }
 
-/// By receiver, then [`Record::connection`], then [`Record::id`].
-type Receiver = (IpAddr, Option<Connection>, u64);
-
-fn receiver(addr: IpAddr, record: &Record) -> Receiver {
-    (addr, record.connection(), record.id())
+/// A forward path that is in use.
+pub(super) struct Path {
+    number: u64,
+    pub(super) forward: ForwardPath,
+    destinations: LockedBy<KVec<Arc<Destination>>, Maps>,
 }
 
-/// A way that is in use.
-struct Shared {
-    number: u64,
-    users: u64,
+/// An address that gets packets by a path.
+pub(super) struct Destination {
+    addr: IpAddr,
+    path: Arc<Path>,
+    at: LockedBy<usize, Maps>,
+    flows: LockedBy<KVVec<Arc<HwFlow>>, Maps>,
+}
+
+impl Destination {
+    /// Returns the path by which the address gets packets.
+    pub(super) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+}
+
+/// Where a flow is in the index: a destination for each direction, and which of that one's flows it is.
+#[derive(Default)]
+pub(super) struct Place {
+    destinations: [Option<Arc<Destination>>; 2],
+    at: [u32; 2],
 }
 
 /// The addresses that begin with `len` bits of `addr`.
@@ -86,40 +112,48 @@ impl Prefix {
     }
 }
 
-impl Maps {
-    fn add(&mut self, way: &Way, addr: IpAddr, record: &Arc<Record>) -> Result {
-        let flow = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let receiver = RBTreeNode::new(receiver(addr, record), record.clone(), GFP_KERNEL)?;
-        let number = match self.ways.get_mut(way) {
-            Some(shared) => {
-                shared.users += 1;
-                shared.number
-            }
-            None => {
-                let number = self.last + 1;
-                let shared = Shared { number, users: 1 };
-                self.ways.try_create_and_insert(*way, shared, GFP_KERNEL)?;
-                self.last = number;
-                number
-            }
-        };
+/// Tells most MAC addresses that no path leads to from those that one does, without a lock.
+struct MacFilter([Atomic<u64>; 64]);
 
-        // Both directions may take the same way, and then have one node for it.
-        self.flows
-            .insert(flow.into_node((number, record.id()), record.clone()));
-        self.receivers.insert(receiver);
-        Ok(())
+impl MacFilter {
+    fn new() -> Self {
+        Self(core::array::from_fn(|_| Atomic::new(0)))
     }
 
-    fn remove(&mut self, way: &Way, addr: IpAddr, record: &Record) {
-        self.receivers.remove(&receiver(addr, record));
-        if let Some(shared) = self.ways.get_mut(way) {
-            self.flows.remove(&(shared.number, record.id()));
-            shared.users -= 1;
-            if shared.users == 0 {
-                self.ways.remove(way);
-            }
+    /// Returns the word and the bit of an address.
+    fn bit(&self, mac: MacAddress) -> (&Atomic<u64>, u64) {
+        let [.., a, b, c, d, e] = mac;
+        let number =
+            u64::from_be_bytes([0, 0, 0, a, b, c, d, e]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+
+        (&self.0[(number >> 58) as usize], 1 << (number >> 52 & 63))
+    }
+
+    fn add(&self, mac: MacAddress) {
+        let (word, bit) = self.bit(mac);
+        // Paths are added one at a time.
+        word.store(word.load(Relaxed) | bit, Relaxed);
+    }
+
+    fn may_have(&self, mac: MacAddress) -> bool {
+        let (word, bit) = self.bit(mac);
+        word.load(Relaxed) & bit != 0
+    }
+}
+
+/// Removes the element at `at`, whose place the last one takes, and returns that one.
+fn swap_remove<T, A: kernel::alloc::Allocator>(
+    vec: &mut kernel::alloc::Vec<T, A>,
+    at: usize,
+) -> Option<(T, Option<&T>)> {
+    let last = vec.pop()?;
+
+    match vec.get_mut(at) {
+        Some(slot) => {
+            let removed = core::mem::replace(slot, last);
+            Some((removed, vec.get(at)))
         }
+        None => Some((last, None)),
     }
 }
 
@@ -127,123 +161,295 @@ impl Index {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             maps <- new_mutex!(Maps {
-                ways: RBTree::new(),
-                flows: RBTree::new(),
-                receivers: RBTree::new(),
+                paths: RBTree::new(),
+                destinations: RBTree::new(),
+                nat: RBTree::new(),
                 last: 0,
             }),
+            macs: MacFilter::new(),
         })
     }
 
-    /// Adds a flow that takes these ways, and is not in the index yet. Sleeps; fails with `ENOMEM`.
-    pub(super) fn insert(&self, ways: &Ways, record: &Arc<Record>) -> Result {
-        let [original, reply] = ways.both();
-        let [there, back] = ways.receivers();
-        let mut maps = self.maps.lock();
-
-        maps.add(original, there, record)?;
-        maps.add(reply, back, record)
-            .inspect_err(|_| maps.remove(original, there, record))
+    /// Makes the place of a flow that is not in the index.
+    pub(super) fn place(&self) -> LockedBy<Place, Maps> {
+        LockedBy::new(&self.maps, Place::default())
     }
 
-    /// Takes out a flow that was added with these ways. The caller has a reference to the record.
-    pub(super) fn remove(&self, ways: &Ways, record: &Record) {
-        let mut maps = self.maps.lock();
+    fn path(&self, maps: &mut Maps, forward: &ForwardPath) -> Result<Arc<Path>> {
+        if let Some(path) = maps.paths.get(forward) {
+            return Ok(path.clone());
+        }
+        maps.last += 1;
+        let path = Path {
+            number: maps.last,
+            forward: *forward,
+            destinations: LockedBy::new(&self.maps, KVec::new()),
+        };
+        let path = Arc::new(path, GFP_KERNEL_ACCOUNT)?;
+        maps.paths
+            .try_create_and_insert(*forward, path.clone(), GFP_KERNEL_ACCOUNT)?;
+        self.macs.add(forward.dmac());
+        Ok(path)
+    }
 
-        for (way, receiver) in ways.both().into_iter().zip(ways.receivers()) {
-            maps.remove(way, receiver, record);
+    fn destination(
+        &self,
+        maps: &mut Maps,
+        forward: &ForwardPath,
+        addr: IpAddr,
+    ) -> Result<Arc<Destination>> {
+        let path = self.path(maps, forward)?;
+        let key = (addr, path.number);
+        if let Some(found) = maps.destinations.get(&key) {
+            return Ok(found.clone());
+        }
+
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT);
+        let at = path.destinations.access(maps).len();
+        let destination = Arc::new(
+            Destination {
+                addr,
+                path: path.clone(),
+                at: LockedBy::new(&self.maps, at),
+                flows: LockedBy::new(&self.maps, KVVec::new()),
+            },
+            GFP_KERNEL_ACCOUNT,
+        );
+        let result = node.and_then(|node| {
+            let destination = destination?;
+            path.destinations
+                .access_mut(maps)
+                .push(destination.clone(), GFP_KERNEL_ACCOUNT)?;
+            maps.destinations
+                .insert(node.into_node(key, destination.clone()));
+            Ok(destination)
+        });
+        result.inspect_err(|_| Self::forget_path(maps, &path))
+    }
+
+    fn forget_path(maps: &mut Maps, path: &Path) {
+        if path.destinations.access(maps).is_empty() {
+            maps.paths.remove(&path.forward);
         }
     }
 
-    /// The first way that is not before `from`, and its number.
-    pub(super) fn way_from(&self, from: &Way) -> Option<(Way, u64)> {
+    fn add(
+        &self,
+        maps: &mut Maps,
+        (forward, addr): (&ForwardPath, IpAddr),
+        flow: &Arc<HwFlow>,
+        dir: Direction,
+    ) -> Result {
+        let destination = self.destination(maps, forward, addr)?;
+        let flows = destination.flows.access_mut(maps);
+        let at = flows.len();
+
+        if let Err(error) = flows.push(flow.clone(), GFP_KERNEL_ACCOUNT) {
+            Self::forget_destination(maps, &destination);
+            return Err(error.into());
+        }
+        let place = flow.place().access_mut(maps);
+        place.at[dir as usize] = at as u32;
+        place.destinations[dir as usize] = Some(destination);
+        Ok(())
+    }
+
+    fn forget_destination(maps: &mut Maps, destination: &Destination) {
+        if !destination.flows.access(maps).is_empty() {
+            return;
+        }
+        let path = &destination.path;
+        let at = *destination.at.access(maps);
+
+        maps.destinations.remove(&(destination.addr, path.number));
+        let moved = swap_remove(path.destinations.access_mut(maps), at)
+            .and_then(|(_, moved)| moved.cloned());
+        if let Some(moved) = moved {
+            *moved.at.access_mut(maps) = at;
+        }
+        Self::forget_path(maps, path);
+    }
+
+    /// Takes a flow out of the destination of a direction; returns references to be dropped without the
+    /// lock.
+    fn take(
+        maps: &mut Maps,
+        flow: &HwFlow,
+        dir: Direction,
+    ) -> Option<(Arc<Destination>, Arc<HwFlow>)> {
+        let place = flow.place().access_mut(maps);
+        let destination = place.destinations[dir as usize].take()?;
+        let at = place.at[dir as usize];
+
+        let (removed, moved) = swap_remove(destination.flows.access_mut(maps), at as usize)?;
+        if let Some(moved) = moved.cloned() {
+            let last = destination.flows.access(maps).len() as u32;
+            let place = moved.place().access_mut(maps);
+            for dir in Direction::BOTH {
+                let here = place.destinations[dir as usize]
+                    .as_ref()
+                    .is_some_and(|found| Arc::ptr_eq(found, &destination));
+                if here && place.at[dir as usize] == last {
+                    place.at[dir as usize] = at;
+                }
+            }
+        }
+        Self::forget_destination(maps, &destination);
+        Some((destination, removed))
+    }
+
+    /// Adds a flow with this route, which is not in the index yet. Sleeps; fails with `ENOMEM`.
+    pub(super) fn insert(
+        &self,
+        route: &FlowRoute,
+        nat: [Option<IpAddr>; 2],
+        flow: &Arc<HwFlow>,
+    ) -> Result {
+        let [original, reply] = route.hops();
+        let mut maps = self.maps.lock();
+
+        for addr in nat.into_iter().flatten() {
+            if maps.nat.get(&addr).is_none() {
+                maps.nat
+                    .try_create_and_insert(addr, (), GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        self.add(&mut maps, original, flow, Direction::Original)?;
+        self.add(&mut maps, reply, flow, Direction::Reply)
+            .inspect_err(|_| drop(Self::take(&mut maps, flow, Direction::Original)))
+    }
+
+    /// Takes a flow out, if it is in the index. The caller has a reference to it. Sleeps.
+    pub(super) fn remove(&self, flow: &HwFlow) {
+        let mut maps = self.maps.lock();
+        let removed = Direction::BOTH.map(|dir| Self::take(&mut maps, flow, dir));
+
+        drop(maps);
+        drop(removed);
+    }
+
+    /// Returns the paths of both directions of a flow that is in the index. Sleeps.
+    pub(super) fn paths_of(&self, flow: &HwFlow) -> Option<[Arc<Path>; 2]> {
         let maps = self.maps.lock();
-        let cursor = maps.ways.cursor_lower_bound(from)?;
-        let (way, shared) = cursor.current();
-        Some((*way, shared.number))
+        let [original, reply] = &flow.place().access(&maps).destinations;
+
+        Some([
+            original.as_ref()?.path().clone(),
+            reply.as_ref()?.path().clone(),
+        ])
     }
 
-    /// The first way after `way`, and its number.
-    pub(super) fn way_after(&self, way: &Way) -> Option<(Way, u64)> {
+    /// Returns whether a path may lead to this MAC address. Does not sleep.
+    pub(super) fn may_have_dmac(&self, mac: MacAddress) -> bool {
+        self.macs.may_have(mac)
+    }
+
+    /// Returns whether flows are or were translated to this address. Sleeps.
+    pub(super) fn has_nat(&self, addr: IpAddr) -> bool {
+        self.maps.lock().nat.get(&addr).is_some()
+    }
+
+    /// The first path that is not before `from`.
+    fn path_from(&self, from: &ForwardPath) -> Option<Arc<Path>> {
         let maps = self.maps.lock();
-        let cursor = maps.ways.cursor_lower_bound(way)?;
-        let (way, shared) = match cursor.current() {
-            (found, _) if found == way => cursor.peek_next()?,
-            current => current,
-        };
-        Some((*way, shared.number))
+        let cursor = maps.paths.cursor_lower_bound(from)?;
+        Some(cursor.current().1.clone())
     }
 
-    /// All ways, one after the other.
-    pub(super) fn ways(&self) -> impl Iterator<Item = (Way, u64)> + '_ {
-        let first = Way::first_to(0, IpAddr::from([0; 4]));
-        core::iter::successors(self.way_from(&first), |(way, _)| self.way_after(way))
+    /// The first path after `path`.
+    fn path_after(&self, path: &ForwardPath) -> Option<Arc<Path>> {
+        let maps = self.maps.lock();
+        let cursor = maps.paths.cursor_lower_bound(path)?;
+        let (found, next) = cursor.current();
+        if found == path {
+            return Some(cursor.peek_next()?.1.clone());
+        }
+        Some(next.clone())
     }
 
-    /// The flows that take the way with this number, one after the other.
-    pub(super) fn flows(&self, number: u64) -> impl Iterator<Item = Arc<Record>> + '_ {
-        core::iter::successors(self.flow_from(number, 0), move |record| {
-            self.flow_from(number, record.id() + 1)
+    /// Returns the paths from `first` on, one after the other. Sleeps.
+    pub(super) fn paths_after(&self, first: &ForwardPath) -> impl Iterator<Item = Arc<Path>> + '_ {
+        core::iter::successors(self.path_from(first), |path| self.path_after(&path.forward))
+    }
+
+    /// Returns all paths, one after the other. Sleeps.
+    pub(super) fn paths(&self) -> impl Iterator<Item = Arc<Path>> + '_ {
+        self.paths_after(&ForwardPath::first_to(0, IpAddr::from([0; 4])))
+    }
+
+    /// Returns the destinations of a path. From the end, as the last one takes the place of one that
+    /// goes.
+    fn destinations_of<'a>(
+        &'a self,
+        path: &'a Path,
+    ) -> impl Iterator<Item = Arc<Destination>> + 'a {
+        let mut at = usize::MAX;
+
+        core::iter::from_fn(move || {
+            let maps = self.maps.lock();
+            let destinations = path.destinations.access(&maps);
+            at = at.min(destinations.len()).checked_sub(1)?;
+            Some(destinations[at].clone())
         })
     }
 
-    fn flow_from(&self, number: u64, id: u64) -> Option<Arc<Record>> {
-        let maps = self.maps.lock();
-        let cursor = maps.flows.cursor_lower_bound(&(number, id))?;
-        let (&(found, _), record) = cursor.current();
-        (found == number).then(|| record.clone())
+    /// Returns the flows to a destination, and in which direction, one after the other. Sleeps.
+    pub(super) fn flows_to<'a>(
+        &'a self,
+        destination: Arc<Destination>,
+    ) -> impl Iterator<Item = (Arc<HwFlow>, Direction)> + 'a {
+        let mut at = usize::MAX;
+
+        core::iter::from_fn(move || {
+            let maps = self.maps.lock();
+            let flows = destination.flows.access(&maps);
+            at = at.min(flows.len()).checked_sub(1)?;
+            let flow = flows[at].clone();
+            let place = flow.place().access(&maps);
+            let is_original = place.at[0] as usize == at
+                && place.destinations[0]
+                    .as_ref()
+                    .is_some_and(|found| Arc::ptr_eq(found, &destination));
+            let dir = if is_original {
+                Direction::Original
+            } else {
+                Direction::Reply
+            };
+            drop(maps);
+            Some((flow, dir))
+        })
     }
 
-    /// The receivers in `prefix`, and the flows to each, one after the other.
-    pub(super) fn receivers(
+    /// Returns the flows that take a path, and in which direction, one after the other. Sleeps.
+    pub(super) fn flows_by<'a>(
+        &'a self,
+        path: &'a Path,
+    ) -> impl Iterator<Item = (Arc<HwFlow>, Direction)> + 'a {
+        self.destinations_of(path)
+            .flat_map(|destination| self.flows_to(destination))
+    }
+
+    /// Returns the destinations in `prefix`, one after the other. Sleeps.
+    pub(super) fn destinations_in(
         &self,
         prefix: Prefix,
-    ) -> impl Iterator<Item = (IpAddr, Arc<Record>)> + '_ {
-        core::iter::successors(
-            self.receiver_from(prefix, (prefix.first(), None, 0)),
-            move |(addr, record)| {
-                let (_, connection, id) = receiver(*addr, record);
-                self.receiver_from(prefix, (*addr, connection, id + 1))
-            },
-        )
-    }
+    ) -> impl Iterator<Item = Arc<Destination>> + '_ {
+        let from = move |from: (IpAddr, u64)| {
+            let maps = self.maps.lock();
+            let cursor = maps.destinations.cursor_lower_bound(&from)?;
+            let (&(addr, _), destination) = cursor.current();
+            prefix.contains(addr).then(|| destination.clone())
+        };
 
-    fn receiver_from(&self, prefix: Prefix, from: Receiver) -> Option<(IpAddr, Arc<Record>)> {
-        let maps = self.maps.lock();
-        let cursor = maps.receivers.cursor_lower_bound(&from)?;
-        let (&(addr, ..), record) = cursor.current();
-        prefix.contains(addr).then(|| (addr, record.clone()))
-    }
-
-    /// An older flow of the same connection, if one is still in the index.
-    pub(super) fn predecessor(&self, record: &Record) -> Option<Arc<Record>> {
-        self.first_of_connection(record, 0)
-            .filter(|older| older.id() < record.id())
-    }
-
-    /// A newer flow of the same connection, if there is one.
-    pub(super) fn successor(&self, record: &Record) -> Option<Arc<Record>> {
-        self.first_of_connection(record, record.id() + 1)
-    }
-
-    /// The first flow of the connection of `record` whose id is not less than `from`.
-    fn first_of_connection(&self, record: &Record, from: u64) -> Option<Arc<Record>> {
-        let connection = record.connection();
-        let client = connection?.client();
-        let maps = self.maps.lock();
-        let cursor = maps
-            .receivers
-            .cursor_lower_bound(&(client, connection, from))?;
-        let (&(addr, found, _), first) = cursor.current();
-
-        ((addr, found) == (client, connection)).then(|| first.clone())
+        core::iter::successors(from((prefix.first(), 0)), move |found| {
+            from((found.addr, found.path.number + 1))
+        })
     }
 }
 
 #[kernel::macros::kunit_tests(nft_offload_index)]
 mod tests {
-    use super::Prefix;
-    use core::net::IpAddr;
+    use super::*;
 
     #[test]
     fn a_prefix_contains_what_begins_with_it() {
@@ -262,5 +468,15 @@ mod tests {
         assert!(!prefix(v6(0xfd00, 0), 8).contains(v6(0xfe00, 1)));
         assert!(prefix(v6(0, 0), 0).contains(v6(0xffff, 0xffff)));
         assert!(!prefix(v6(0, 0), 0).contains(v4(1, 2, 3, 4)));
+    }
+
+    #[test]
+    fn a_mac_address_that_was_added_is_had() {
+        let filter = MacFilter::new();
+        let mac = |last| [2, 0, 0, 0, 1, last];
+
+        filter.add(mac(7));
+        assert!(filter.may_have(mac(7)));
+        assert!((0..=255).filter(|&last| filter.may_have(mac(last))).count() < 8);
     }
 }

@@ -3,14 +3,36 @@
 //! What this module decides: which flows are in hardware, as what rules, and why not.
 //!
 //! ```text
-//! C worker ─▶ table ─▶ rules ─▶ translate ─▶ (FlowRule) ─▶ devices ─▶ driver
-//!               │         └────▶ record: what is installed where, and the last refusal
-//!               ├──────────────▶ refusal: why not, in words
-//!               └─▶ way: how the host would send the packets; index: which flows take which way;
-//!                   doubts: entries that are otherwise
-//!                    ▲
-//! notifiers ─▶ truth ┘ evicts the flows whose way is no longer the host's
+//! nf_flowtable_type::action ─▶ table ─▶ hw_flow ─▶ route ─▶ index
+//!   (nf_flow_table's worker)              │ push
+//!                                         ▼
+//!                        device: queue ─▶ work ─▶ hw_flow ─▶ translate ─▶ (FlowRule) ─▶ driver
+//!                                         ▲ push
+//! notifiers ─▶ monitor: work ─▶ index ─▶ hw_flow: evict
 //! ```
+//!
+//! No driver is called but by the works of its own device ([`device`]), and by who binds and unbinds
+//! it. All else returns at once: nf_flow_table's workers, which a device that goes down anywhere waits
+//! for with RTNL held; the work of a namespace ([`monitor`]); `nf_flowtable_type::gc`. Only a device
+//! that leaves a flowtable, or is unregistered, waits for its own rules.
+//!
+//! # Glossary
+//!
+//! | term | |
+//! |---|---|
+//! | flow | [`HwFlow`](hw_flow::HwFlow): a `struct flow_offload` that was offered, and its rules |
+//! | entry | the `struct flow_offload` itself |
+//! | rule | what a driver has for one direction of a flow, by `FLOW_CLS_REPLACE` |
+//! | device | [`OffloadDevice`](device::OffloadDevice): a `struct net_device` whose driver takes rules |
+//! | port | [`Port`](device::Port): a device in one flowtable |
+//! | path | [`ForwardPath`](route::ForwardPath): neighbour, headers and device by which packets leave |
+//! | route | [`FlowRoute`](route::FlowRoute): both directions' paths, and the keys by which they were found |
+//! | destination | [`Destination`](index::Destination): an address that gets packets by a path |
+//! | to evict | to take the rules out of hardware and tear the entry down, as the host would do otherwise |
+//! | to withdraw | to take the rules out of hardware; the entry goes on in software |
+//! | stale rule | one that the driver failed to remove |
+//! | stale entry | one that was made before a change and is offered after it |
+//! | dialect | [`Dialect`](translate::Dialect): how a driver reads a rule |
 //!
 //! # Lock order
 //!
@@ -18,34 +40,34 @@
 //!
 //! | lock | held where |
 //! |---|---|
-//! | RTNL | nftables' notifier of devices calls; a worker waits for it with nothing else held, all others only try |
-//! | `commit_mutex` (nftables) | tables come and go, devices join and leave; waits for who has [`Access`](crate::netfilter::tables::Access) |
-//! | the flowtable's `flow_block_lock` | for reading: C's requests, one eviction; for writing: devices join and leave |
-//! | [`devices::Registry`] | drivers are bound and unbound; orphans are tried again by the worker |
-//! | a [`record::Record`]'s state | drivers are asked for rules of the flow |
-//! | [`devices::Device`]'s orphans | a failed removal is tried again |
-//! | [`index::Index`]; `xa_lock` of [`table::Table`]'s flows, which does not sleep; the list of [`Tables`](crate::netfilter::tables::Tables) | looked into, for a moment |
-//! | `block_setup_lock` (shims_block.c) | drivers are bound and unbound |
-//! | a block's own lock (shims_block.c) | for reading: drivers are asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
+//! | RTNL | nftables' notifier of devices calls; [`registry::Binder`] waits for it with nothing else held, all others only try |
+//! | `commit_mutex` (nftables) | devices join and leave tables; waits for the rules of a device that leaves |
+//! | `joined` of a [`table::Table`] | devices join and leave it |
+//! | `bound` of [`registry::BoundDevices`] | drivers are bound and unbound |
+//! | `users` of a [`monitor::Monitor`], then `watch_lock` of a namespace (c/notifier.c) | tables come and go; a namespace's FIB notifier is registered |
+//! | `block_setup_lock` (c/flow_block.c) | the same, and an indirect driver unregisters |
+//! | a block's own lock (c/flow_block.c) | for reading: its driver is asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
+//! | `rules` of a [`device::Port`] | rules are counted, for a moment |
+//! | `inserting` of [`flow_hash::HashTable`], one shard, then [`index::Index`] | looked into, for a moment; memory may be asked for |
+//! | a flow's state ([`Attached`](crate::netfilter::attach::Attached)) | spinlock; one at a time |
+//! | a device's queue; its driver; the list of [`Tables`](crate::netfilter::flowtable::Tables); `xa_lock` of a table's ports | spinlocks, for a moment |
 //!
-//! On the packet path runs only `Table::led_nowhere`, which takes none and allocates nothing; notifiers
-//! only put events into a queue without locks.
-//!
-//! A driver that leaves ([`Binder::Indirect`](crate::net::flow_block::Binder::Indirect)) comes with
-//! none of them held. First its block takes no new rules, under the block's lock; then the rules are
-//! withdrawn, with the locks of any request; then its callback goes, under `block_setup_lock` and the
-//! block's. The table may unbind the device at any moment of that.
+//! A device's works hold none of them when they call a driver, but for the block's own lock. On the
+//! packet path runs only `Table::ingress`, which takes none and allocates nothing; notifiers only put
+//! events into queues without locks.
 
 #![forbid(unsafe_code)]
 
 mod aging;
-pub(crate) mod devices;
-mod doubts;
+pub(crate) mod config;
+mod device;
+mod flow_hash;
+mod hw_flow;
 mod index;
-mod record;
+mod monitor;
 mod refusal;
-mod rules;
+mod registry;
+mod route;
+mod stale;
 pub(crate) mod table;
 pub(crate) mod translate;
-pub(crate) mod truth;
-mod way;

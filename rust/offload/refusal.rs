@@ -3,16 +3,15 @@
 //! Why a flow is not in hardware.
 
 use crate::{
-    compat::param,
-    module_parameters,
     net::{
-        eopnotsupp,
         flow_block::{write_errno, DriverError},
         namespace::Net, //
     },
-    netfilter::flow::{Direction, Tuple},
+    netfilter::{
+        conntrack::Direction,
+        flow::Tuple, //
+    },
     offload::translate::Unsupported,
-    time::ms, //
 };
 use kernel::{
     fmt,
@@ -30,13 +29,13 @@ pub(super) enum Cause {
     /// Packets come in by a device, given by its index, that takes no rules for this table.
     NotBound(u32),
     /// The host would not send its packets the way that it was made with.
-    Elsewhere,
+    RouteMismatch,
     /// The same for a route with a tunnel: these are not followed.
     RouteTunnel,
     /// The rule could not be prepared: no memory, or the way out is gone.
     Prepare(Error),
     /// An earlier rule of the flow could not be removed yet.
-    Orphan,
+    StaleRule,
     /// The driver refused the rule.
     Driver(DriverError),
 }
@@ -46,22 +45,6 @@ pub(super) enum Cause {
 pub(super) struct Refusal {
     pub(super) dir: Direction,
     pub(super) cause: Cause,
-}
-
-impl Refusal {
-    /// What C is told, which throws it away.
-    pub(super) fn errno(&self) -> Error {
-        match self.cause {
-            Cause::NotIp
-            | Cause::Unsupported(_)
-            | Cause::NotBound(_)
-            | Cause::Elsewhere
-            | Cause::RouteTunnel => eopnotsupp(),
-            Cause::Orphan => EBUSY,
-            Cause::Prepare(errno) => errno,
-            Cause::Driver(error) => error.errno,
-        }
-    }
 }
 
 /// Shows a cause in words; device indices as names of `net`.
@@ -74,21 +57,21 @@ impl fmt::Display for Words<'_> {
             Cause::NotIp => f.write_str("not IP"),
             Cause::Unsupported(what) => match what {
                 Unsupported::Protocol(proto) => write!(f, "protocol {proto} cannot be offloaded"),
-                Unsupported::Translation => f.write_str("this translation cannot be offloaded"),
+                Unsupported::Nat => f.write_str("NAT of this protocol or between address families cannot be offloaded"),
                 Unsupported::Encapsulation(proto) => {
                     write!(f, "encapsulation {proto:#06x} cannot be offloaded")
                 }
-                Unsupported::Unmatched(proto) => {
+                Unsupported::IngressTag(proto) => {
                     write!(
                         f,
-                        "the driver would not look at the tag {proto:#06x} of what comes in"
+                        "the driver does not match ingress VLAN tags of type {proto:#06x}"
                     )
                 }
-                Unsupported::Exchange => {
-                    f.write_str("tags are replaced by others of another kind or number")
+                Unsupported::VlanRewrite => {
+                    f.write_str("the driver cannot replace VLAN tags by another type or number of tags")
                 }
                 Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
-                Unsupported::Lightweight(kind) => {
+                Unsupported::LwTunnel(kind) => {
                     write!(
                         f,
                         "the route's encapsulation of type {kind} cannot be offloaded"
@@ -97,7 +80,7 @@ impl fmt::Display for Words<'_> {
                 Unsupported::TunnelOptions => f.write_str("the route's tunnel has options"),
                 Unsupported::Ipsec => f.write_str("IPsec applies"),
                 Unsupported::Unresolved => f.write_str("the next hop is not resolved"),
-                Unsupported::Path => f.write_str("the way out is not Ethernet"),
+                Unsupported::Xmit => f.write_str("the way out is not Ethernet"),
                 Unsupported::TooLong => f.write_str("it needs too many actions"),
             },
             Cause::NotBound(ifindex) => match net.device(ifindex) {
@@ -110,14 +93,14 @@ impl fmt::Display for Words<'_> {
             Cause::RouteTunnel => {
                 f.write_str("changes of a route with a tunnel could not be followed")
             }
-            Cause::Elsewhere => f.write_str(
+            Cause::RouteMismatch => f.write_str(
                 "the route that it was made with is not found again; if that depends on the \
                  packet's mark, keep the mark in conntrack (ct mark set meta mark) and give it to \
                  the packets of both directions (meta mark set ct mark); if on the device by which \
                  it comes in (ip rule iif), let only packets that come in there make flows (iifname \
                  before flow add)",
             ),
-            Cause::Orphan => f.write_str("an earlier rule of it could not be removed yet"),
+            Cause::StaleRule => f.write_str("an earlier rule of it could not be removed yet"),
             Cause::Prepare(errno) => {
                 f.write_str("the rule could not be prepared: ")?;
                 write_errno(f, errno)
@@ -138,53 +121,68 @@ pub(super) enum InSoftware {
     One,
 }
 
-/// Tells the kernel log that a flow, given by its original direction, stays in software because of
-/// `refusal`, if nothing of the kind was told in the last `report_ms`; else counts it. `now` is in
-/// jiffies.
-pub(super) fn report(
-    now: u64,
-    net: &Net,
-    flow: Option<&Tuple>,
-    refusal: &Refusal,
-    what: InSoftware,
-) {
-    if !remind(now, net, flow, refusal, what) {
-        UNTOLD.fetch_add(1, Relaxed);
-    }
+/// The messages of a namespace on flows that stay in software: one in a while, so that they do not
+/// flood the log.
+pub(super) struct RefusalLog {
+    /// The least time between two messages, in jiffies.
+    interval: u64,
+    quiet_until: Atomic<u64>,
+    suppressed: Atomic<u64>,
 }
 
-/// How many refusals were not told.
-static UNTOLD: Atomic<u64> = Atomic::new(0);
-
-/// As [`report`] for a refusal that is found anew with each packet: it does not count. Returns
-/// whether it was told. Does not sleep.
-pub(super) fn remind(
-    now: u64,
-    net: &Net,
-    flow: Option<&Tuple>,
-    refusal: &Refusal,
-    what: InSoftware,
-) -> bool {
-    static QUIET_UNTIL: Atomic<u64> = Atomic::new(0);
-
-    let until = QUIET_UNTIL.load(Relaxed);
-    let next = now + ms(param(module_parameters::report_ms.value()));
-    if now < until || QUIET_UNTIL.cmpxchg(until, next, Relaxed).is_err() {
-        return false;
+impl RefusalLog {
+    pub(super) const fn new(interval: u64) -> Self {
+        Self {
+            interval,
+            quiet_until: Atomic::new(0),
+            suppressed: Atomic::new(0),
+        }
     }
 
-    pr_notice!(
-        "{} stays in software{}: {} direction: {}{}\n",
-        Subject(flow),
-        match what {
-            InSoftware::Both => "",
-            InSoftware::One => " in one direction",
-        },
-        refusal.dir,
-        Words(&refusal.cause, net),
-        More(UNTOLD.xchg(0, Relaxed))
-    );
-    true
+    /// Logs that a flow, given by its original direction, stays in software because of `refusal`,
+    /// unless a message was logged lately; then it is counted. `now` is in jiffies. Does not sleep.
+    pub(super) fn refused(
+        &self,
+        now: u64,
+        net: &Net,
+        flow: Option<&Tuple>,
+        refusal: &Refusal,
+        what: InSoftware,
+    ) {
+        if !self.reminded(now, net, flow, refusal, what) {
+            self.suppressed.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// As [`Self::refused`] for a refusal that is found anew with each packet: it is not counted.
+    /// Returns whether it was logged.
+    pub(super) fn reminded(
+        &self,
+        now: u64,
+        net: &Net,
+        flow: Option<&Tuple>,
+        refusal: &Refusal,
+        what: InSoftware,
+    ) -> bool {
+        let until = self.quiet_until.load(Relaxed);
+        let next = now + self.interval;
+        if now < until || self.quiet_until.cmpxchg(until, next, Relaxed).is_err() {
+            return false;
+        }
+
+        pr_notice!(
+            "{} stays in software{}: {} direction: {}{}\n",
+            Subject(flow),
+            match what {
+                InSoftware::Both => "",
+                InSoftware::One => " in one direction",
+            },
+            refusal.dir,
+            Words(&refusal.cause, net),
+            More(self.suppressed.xchg(0, Relaxed))
+        );
+        true
+    }
 }
 
 /// How many refusals were not told, if any.

@@ -33,7 +33,10 @@ use crate::{
             IPPROTO_UDP, //
         },
     },
-    netfilter::flow::{Direction, Encap, Flow, Lightweight, Path, Tuple, ENCAP_MAX},
+    netfilter::{
+        conntrack::Direction,
+        flow::{Encap, Flow, LwTunnel, Tuple, Xmit, ENCAP_MAX}, //
+    },
 };
 
 /// Why no rule can express a direction of a flow.
@@ -42,17 +45,17 @@ pub(super) enum Unsupported {
     /// Neither TCP nor UDP nor GRE.
     Protocol(u8),
     /// Translation of addresses of two families, or of ports of a protocol without any.
-    Translation,
+    Nat,
     /// A tag or header for which there is no key or action.
     Encapsulation(u16),
     /// A tag of what comes in that the driver would not look at.
-    Unmatched(u16),
+    IngressTag(u16),
     /// Tags in the place of others, of another kind or number.
-    Exchange,
+    VlanRewrite,
     /// Terminated IP tunnel.
     Tunnel,
-    /// Lightweight encapsulation that is not an IP tunnel, `enum lwtunnel_encap_types`.
-    Lightweight(u16),
+    /// A lightweight tunnel that is not an IP tunnel, `enum lwtunnel_encap_types`.
+    LwTunnel(u16),
     /// A lightweight IP tunnel with options.
     TunnelOptions,
     /// IPsec.
@@ -60,7 +63,7 @@ pub(super) enum Unsupported {
     /// The next hop has no address at present.
     Unresolved,
     /// A way out that is not Ethernet.
-    Path,
+    Xmit,
     /// More actions than a rule can have.
     TooLong,
 }
@@ -96,24 +99,24 @@ pub(super) fn translate(
     }
     let tunnel = tunnel(this)?;
     let other_tunnel = self::tunnel(other)?;
-    let (egress, source, dest) = match this.path {
-        Path::Ethernet {
+    let (egress, source, dest) = match this.xmit {
+        Xmit::Ethernet {
             ifindex,
             source,
             dest,
         } => (ifindex, source, dest),
-        Path::Unresolved => return Err(Unsupported::Unresolved),
-        Path::Ipsec => return Err(Unsupported::Ipsec),
-        Path::Other => return Err(Unsupported::Path),
+        Xmit::Unresolved => return Err(Unsupported::Unresolved),
+        Xmit::Ipsec => return Err(Unsupported::Ipsec),
+        Xmit::Other => return Err(Unsupported::Xmit),
     };
     // What comes in has gone through what packets of the other direction are put into.
-    if other_tunnel.is_some() && other.path == Path::Ipsec {
+    if other_tunnel.is_some() && other.xmit == Xmit::Ipsec {
         return Err(Unsupported::Ipsec);
     }
 
     let matches = matches(this, other_tunnel, dialect)?;
-    if dialect == Dialect::Tc && !is_exchangeable(&matches, other) {
-        return Err(Unsupported::Exchange);
+    if dialect == Dialect::Tc && !is_rewritable(&matches, other) {
+        return Err(Unsupported::VlanRewrite);
     }
     let mut actions = Actions::new();
 
@@ -174,11 +177,11 @@ pub(super) fn translate(
 
 /// The tunnel that packets of `tuple` are put into.
 fn tunnel(tuple: &Tuple) -> Result<Option<Tunnel>, Unsupported> {
-    match tuple.lightweight {
+    match tuple.lwtunnel {
         None => Ok(None),
-        Some(Lightweight::Ip(tunnel)) => Ok(Some(tunnel)),
-        Some(Lightweight::Options) => Err(Unsupported::TunnelOptions),
-        Some(Lightweight::Other(kind)) => Err(Unsupported::Lightweight(kind)),
+        Some(LwTunnel::Ip(tunnel)) => Ok(Some(tunnel)),
+        Some(LwTunnel::Options) => Err(Unsupported::TunnelOptions),
+        Some(LwTunnel::Other(kind)) => Err(Unsupported::LwTunnel(kind)),
     }
 }
 
@@ -190,7 +193,7 @@ pub(super) fn probe(flow: &Flow, dir: Direction, dialect: Dialect) -> Result<Rul
     let mut flow = *flow;
     for tuple in &mut flow.tuples {
         tuple.encaps = [None; ENCAP_MAX];
-        tuple.lightweight = None;
+        tuple.lwtunnel = None;
     }
 
     let mut rule = translate(&flow, dir, dialect)?;
@@ -207,14 +210,14 @@ fn carried(tuple: &Tuple) -> impl DoubleEndedIterator<Item = &Encap> {
         .encaps
         .iter()
         .flatten()
-        .filter(|encap| !encap.by_switch)
+        .filter(|encap| !encap.ingress_vlan)
 }
 
 /// Whether the tags of `other` can be put on in the place of those that are taken off.
 ///
 /// mlx5 makes one rewrite of taking a tag off and putting one on, which leaves the kind of the tag
 /// as it was. Where there are two tags on one of the sides, the second one gets lost.
-fn is_exchangeable(matches: &Match, other: &Tuple) -> bool {
+fn is_rewritable(matches: &Match, other: &Tuple) -> bool {
     let mut on = carried(other).filter(|encap| encap.proto != ETH_P_PPP_SES);
 
     match (matches.vlan, matches.cvlan, on.next(), on.next()) {
@@ -266,7 +269,7 @@ fn matches(tuple: &Tuple, through: Option<Tunnel>, dialect: Dialect) -> Result<M
             // These take any match of a tag and look up addresses and ports only, which the
             // hardware finds behind 802.1Q and PPPoE; nothing says that it does behind 802.1ad.
             (ETH_P_8021AD, None) if dialect == Dialect::Router => {
-                return Err(Unsupported::Unmatched(encap.proto));
+                return Err(Unsupported::IngressTag(encap.proto));
             }
             (ETH_P_8021Q | ETH_P_8021AD, None) => {
                 let tag = if matches.vlan.is_none() {
@@ -353,13 +356,13 @@ fn nat(
                 })?;
             }
         }
-        _ => return Err(Unsupported::Translation),
+        _ => return Err(Unsupported::Nat),
     }
 
     let header = match this.l4proto {
         IPPROTO_TCP => Header::Tcp,
         IPPROTO_UDP => Header::Udp,
-        _ => return Err(Unsupported::Translation),
+        _ => return Err(Unsupported::Nat),
     };
     let Ports { src, dst } = other.ports;
     // Both ports are one word, the first of the header.
@@ -402,12 +405,12 @@ mod tests {
             ingress: LAN,
             encaps: [None; 2],
             tunnel: false,
-            path: Path::Ethernet {
+            xmit: Xmit::Ethernet {
                 ifindex: WAN,
                 source: WAN_MAC,
                 dest: SERVER_MAC,
             },
-            lightweight: None,
+            lwtunnel: None,
         }
     }
 
@@ -418,7 +421,7 @@ mod tests {
                 original,
                 Tuple {
                     ingress: WAN,
-                    path: Path::Ethernet {
+                    xmit: Xmit::Ethernet {
                         ifindex: LAN,
                         source: LAN_MAC,
                         dest: CLIENT_MAC,
@@ -463,7 +466,7 @@ mod tests {
         Some(Encap {
             proto,
             id,
-            by_switch: false,
+            ingress_vlan: false,
         })
     }
 
@@ -766,7 +769,7 @@ mod tests {
             flow.tuples[1].encaps = on;
             assert_eq!(
                 translate(&flow, Direction::Original, Dialect::Tc).err(),
-                (!possible).then_some(Unsupported::Exchange)
+                (!possible).then_some(Unsupported::VlanRewrite)
             );
             if off != service {
                 assert!(translate(&flow, Direction::Original, Dialect::Router).is_ok());
@@ -780,7 +783,7 @@ mod tests {
         flow.tuples[0].encaps[0] = vlan(5);
         flow.tuples[1].encaps = [vlan(6), vlan(7)];
 
-        let (Err(Unsupported::Exchange), Ok(rule)) = (
+        let (Err(Unsupported::VlanRewrite), Ok(rule)) = (
             translate(&flow, Direction::Original, Dialect::Tc),
             probe(&flow, Direction::Original, Dialect::Tc),
         ) else {
@@ -806,7 +809,7 @@ mod tests {
             tuple.encaps[0] = Some(Encap {
                 proto: ETH_P_8021Q,
                 id: 3,
-                by_switch: true,
+                ingress_vlan: true,
             });
         }
         let Some(rule) = translated(&flow, Direction::Original) else {
@@ -854,7 +857,7 @@ mod tests {
             flags: 0,
         };
         let mut flow = routed(IPPROTO_TCP);
-        flow.tuples[0].lightweight = Some(Lightweight::Ip(tunnel));
+        flow.tuples[0].lwtunnel = Some(LwTunnel::Ip(tunnel));
 
         let (Some(out), Some(back)) = (
             translated(&flow, Direction::Original),
@@ -890,7 +893,7 @@ mod tests {
         );
         assert_eq!(
             refusal(|flow| flow.tuples[0].encaps[0] = tag(ETH_P_8021AD, 5)),
-            Some(Unsupported::Unmatched(ETH_P_8021AD))
+            Some(Unsupported::IngressTag(ETH_P_8021AD))
         );
         assert_eq!(
             refusal(|flow| flow.tuples[0].encaps = [tag(ETH_P_PPP_SES, 7), vlan(5)]),
@@ -901,24 +904,24 @@ mod tests {
             Some(Unsupported::Tunnel)
         );
         assert_eq!(
-            refusal(|flow| flow.tuples[0].path = Path::Ipsec),
+            refusal(|flow| flow.tuples[0].xmit = Xmit::Ipsec),
             Some(Unsupported::Ipsec)
         );
         for tuple in [0, 1] {
             let mut flow = routed(IPPROTO_UDP);
-            flow.tuples[tuple].lightweight = Some(Lightweight::Other(1));
+            flow.tuples[tuple].lwtunnel = Some(LwTunnel::Other(1));
             assert_eq!(
                 translate(&flow, Direction::Original, Dialect::Router).err(),
-                Some(Unsupported::Lightweight(1))
+                Some(Unsupported::LwTunnel(1))
             );
-            flow.tuples[tuple].lightweight = Some(Lightweight::Options);
+            flow.tuples[tuple].lwtunnel = Some(LwTunnel::Options);
             assert_eq!(
                 translate(&flow, Direction::Original, Dialect::Router).err(),
                 Some(Unsupported::TunnelOptions)
             );
         }
         assert_eq!(
-            refusal(|flow| flow.tuples[0].path = Path::Unresolved),
+            refusal(|flow| flow.tuples[0].xmit = Xmit::Unresolved),
             Some(Unsupported::Unresolved)
         );
         assert_eq!(
@@ -928,7 +931,7 @@ mod tests {
                     tuple.l4proto = IPPROTO_GRE;
                 }
             }),
-            Some(Unsupported::Translation)
+            Some(Unsupported::Nat)
         );
     }
 

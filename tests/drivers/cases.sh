@@ -221,7 +221,7 @@ side 1 8021ad
 software "" none tcp4 "the driver refused the rule: -(EOPNOTSUPP|95)"
 side 0 8021ad
 side 1 plain
-software "" none tcp4 "the driver would not look at the tag 0x88a8 of what comes in"
+software "" none tcp4 "the driver does not match ingress VLAN tags of type 0x88a8"
 side 0 plain
 software "" masquerade tcp6 "the driver refused the rule: -(EOPNOTSUPP|95)"
 software "" masquerade udp6 "the driver refused the rule: -(EOPNOTSUPP|95)"

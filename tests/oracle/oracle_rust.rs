@@ -34,7 +34,7 @@ mod netfilter {
     /// As for [`flow::FlowOffload::from_cookie`], but for the table.
     pub(crate) unsafe fn flow_from_cookie<'a>(
         cookie: usize,
-    ) -> (&'a flow::FlowOffload, flow::Direction) {
+    ) -> (&'a flow::FlowOffload, conntrack::Direction) {
         // SAFETY: By the function's requirements. What the translation reads of a flow has nothing
         // to do with its table, nor with its conntrack entry.
         unsafe { flow::FlowOffload::from_cookie(cookie) }
@@ -47,7 +47,7 @@ mod offload {
 
     use crate::{
         net::flow_rule::Rule,
-        netfilter::flow::{Direction, Flow}, //
+        netfilter::{conntrack::Direction, flow::Flow}, //
     };
     use core::ffi::CStr;
     use translate::{Dialect, Unsupported};
@@ -58,16 +58,16 @@ mod offload {
 
         translate::translate(flow, dir, dialect).map_err(|why| match why {
             Unsupported::Protocol(_) => c"protocol",
-            Unsupported::Translation => c"translation",
+            Unsupported::Nat => c"translation",
             Unsupported::Encapsulation(_) => c"within PPPoE",
-            Unsupported::Unmatched(_) => c"802.1ad",
-            Unsupported::Exchange => c"exchange",
+            Unsupported::IngressTag(_) => c"802.1ad",
+            Unsupported::VlanRewrite => c"exchange",
             Unsupported::Tunnel => c"tunnel",
-            Unsupported::Lightweight(_) => c"lightweight tunnel",
+            Unsupported::LwTunnel(_) => c"lightweight tunnel",
             Unsupported::TunnelOptions => c"tunnel options",
             Unsupported::Ipsec => c"IPsec",
             Unsupported::Unresolved => c"unresolved",
-            Unsupported::Path => c"path",
+            Unsupported::Xmit => c"path",
             Unsupported::TooLong => c"too long",
         })
     }

@@ -61,7 +61,7 @@ control() {
 }
 
 # event TEXT [PROBE-OPTION…] -- COMMAND…: with the module that is loaded. What is promised beside
-# "no packet over the old way" is in $promise: stall, gone, back.
+# "no packet over the old way" is in $promise: stall, gone, back; or kept: the rules stay.
 promise="stall gone back" gone_limit=
 devices="nic0, nic1, nic2"
 event() {
@@ -110,6 +110,7 @@ promised() {
 	is "$dead" "" "$text: connections go on"
 	[[ $promise != *stall* ]] || is "$stall" true "$text: and stand still for less than $STALL ms$slow"
 	[[ $promise != *gone* ]] || is "$gone" true "$text: the old rules are gone within $gone_limit ms$slow"
+	[[ $promise != *kept* ]] || is "$(jq .gone_ms <<<"$json")" null "$text: the rules stay"
 	[[ $promise != *back* ]] || is "$back" true "$text: connections get back into hardware"
 }
 

@@ -6,6 +6,7 @@
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
 #include <linux/inetdevice.h>
+#include <linux/mutex.h>
 #include <linux/rtnetlink.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
@@ -17,26 +18,74 @@
 #include <net/nexthop.h>
 #include <net/switchdev.h>
 
-#include "shims.h"
+#include "../bindings/helpers.h"
 
-/* What is kept for each namespace. */
+/* The state of a namespace. */
 struct shim_net {
 	struct net *net;
 	struct notifier_block nexthop;
-	/* Flowtables with "flags offload" in it. */
-	atomic_t tables;
+	struct notifier_block fib;
+	/* Receives the events of this namespace; NULL if there is no bound flowtable. */
+	void __rcu *handler;
+	/* Serialises registering and unregistering fib. */
+	struct mutex watch_lock;
+	/* fib is registered. */
+	bool watched;
+	/* There is or was a device of an IP tunnel; never cleared. */
+	bool ip_tunnels;
 };
 
 static unsigned int shim_net_id;
-static struct shim_notifiers *nexthop_listener;
+/* There is one struct shim_notifiers at most. */
+static struct shim_notifiers *notifiers_registered;
 
-/* Events of other namespaces, of which there may be many, are not queued. */
-static bool has_tables(const struct net *net)
+/* NULL while the namespace is being set up, when devices may be there already. */
+static struct shim_net *shim_net(const struct net *net)
 {
-	const struct shim_net *of = net_generic(net, shim_net_id);
+	return net_generic(net, shim_net_id);
+}
 
-	/* A namespace may have devices before it is told of to all subsystems. */
-	return of && atomic_read(&of->tables);
+static bool is_watched(const struct net *net)
+{
+	const struct shim_net *of = shim_net(net);
+
+	return of && rcu_access_pointer(of->handler);
+}
+
+static void send_event(const struct net *net, const struct shim_event *event)
+{
+	const struct shim_net *of = shim_net(net);
+	void *handler;
+
+	guard(rcu)();
+	handler = of ? rcu_dereference(of->handler) : NULL;
+	if (handler)
+		notifiers_registered->fn(handler, event);
+}
+
+/* The handler of @net's events, or NULL. Under rcu_read_lock(). */
+void *shim_net_handler(const struct net *net)
+{
+	const struct shim_net *of = shim_net(net);
+
+	return of ? rcu_dereference(of->handler) : NULL;
+}
+
+/* Returns false if @net has a handler already. */
+bool shim_net_set_handler(struct net *net, void *handler)
+{
+	struct shim_net *of = shim_net(net);
+
+	return of && !cmpxchg((void **)&of->handler, NULL, handler);
+}
+
+/* Takes the handler away and returns it, when it is called by nobody any more. Sleeps. */
+void *shim_net_take_handler(struct net *net)
+{
+	void *handler = xchg((void **)&shim_net(net)->handler, NULL);
+
+	synchronize_rcu();
+	return handler;
 }
 
 /* Next-hop objects change without the FIB's saying so. */
@@ -44,33 +93,128 @@ static int nexthop_event(struct notifier_block *nb, unsigned long what,
 			 void *ptr)
 {
 	struct shim_net *from = container_of(nb, struct shim_net, nexthop);
-	struct shim_event event = {
-		.kind = SHIM_EVENT_ROUTES,
-		.net = from->net,
-	};
+	struct shim_event event = { .kind = SHIM_EVENT_ROUTES };
 
-	if (!atomic_read(&from->tables))
-		return NOTIFY_DONE;
 	if (what == NEXTHOP_EVENT_DEL || what == NEXTHOP_EVENT_REPLACE ||
 	    what == NEXTHOP_EVENT_BUCKET_REPLACE)
-		nexthop_listener->fn(nexthop_listener->data, &event);
+		send_event(from->net, &event);
 	return NOTIFY_DONE;
+}
+
+static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	struct shim_net *from = container_of(nb, struct shim_net, fib);
+	const struct fib_notifier_info *info = ptr;
+	struct shim_event event = { .kind = SHIM_EVENT_ROUTES };
+
+	/* The routes that were there before are of no interest. */
+	if (!READ_ONCE(from->watched))
+		return NOTIFY_DONE;
+	if (info->family != AF_INET && info->family != AF_INET6)
+		return NOTIFY_DONE;
+
+	switch (what) {
+	case FIB_EVENT_ENTRY_REPLACE:
+	case FIB_EVENT_ENTRY_APPEND:
+	case FIB_EVENT_ENTRY_ADD:
+	case FIB_EVENT_ENTRY_DEL:
+		event.kind = SHIM_EVENT_ROUTE;
+		event.family = info->family;
+		if (info->family == AF_INET) {
+			const struct fib_entry_notifier_info *entry = ptr;
+			__be32 dst = htonl(entry->dst);
+
+			event.prefix_len = entry->dst_len;
+			memcpy(event.addr, &dst, sizeof(dst));
+		} else {
+			const struct fib6_entry_notifier_info *entry = ptr;
+
+			event.prefix_len = entry->rt->fib6_dst.plen;
+			memcpy(event.addr, &entry->rt->fib6_dst.addr,
+			       sizeof(event.addr));
+		}
+		break;
+	case FIB_EVENT_RULE_ADD:
+	case FIB_EVENT_RULE_DEL:
+	case FIB_EVENT_NH_ADD:
+	case FIB_EVENT_NH_DEL:
+		break;
+	default:
+		return NOTIFY_DONE;
+	}
+
+	send_event(from->net, &event);
+	return NOTIFY_DONE;
+}
+
+/*
+ * Has @net's handler told of routes and rules. Sleeps, for as long as it takes
+ * to list all routes, several times if they change meanwhile; -EBUSY if they
+ * change too often.
+ */
+int shim_net_watch_routes(struct net *net)
+{
+	struct shim_net *of = shim_net(net);
+	int err;
+
+	guard(mutex)(&of->watch_lock);
+	if (of->watched || !rcu_access_pointer(of->handler))
+		return 0;
+
+	err = register_fib_notifier(net, &of->fib, NULL, NULL);
+	if (!err)
+		WRITE_ONCE(of->watched, true);
+	return err;
+}
+
+/* Sleeps. No call is under way when it returns. */
+void shim_net_unwatch_routes(struct net *net)
+{
+	struct shim_net *of = shim_net(net);
+
+	guard(mutex)(&of->watch_lock);
+	if (!of->watched)
+		return;
+
+	unregister_fib_notifier(net, &of->fib);
+	WRITE_ONCE(of->watched, false);
+}
+
+/*
+ * A number that is another one after a change of routes or rules, as far as can be
+ * told: one of IPv6 that comes and goes again between two calls is missed.
+ */
+u64 shim_net_route_generation(struct net *net)
+{
+	u64 generation = (u32)rt_genid_ipv4(net);
+
+	generation += (u64)READ_ONCE(net->nexthop.seq) << 48;
+#if IS_ENABLED(CONFIG_IPV6)
+	generation += (u64)(u32)atomic_read(&net->ipv6.fib6_sernum) << 32;
+	generation += (u64)READ_ONCE(net->ipv6.rt6_stats->fib_discarded_routes) << 40;
+#endif
+	return generation;
 }
 
 static int __net_init shim_net_init(struct net *net)
 {
-	struct shim_net *from = net_generic(net, shim_net_id);
+	struct shim_net *from = shim_net(net);
 
 	from->net = net;
+	mutex_init(&from->watch_lock);
 	from->nexthop.notifier_call = nexthop_event;
+	from->fib.notifier_call = fib_event;
 	return register_nexthop_notifier(net, &from->nexthop, NULL);
 }
 
 static void __net_exit shim_net_exit(struct net *net)
 {
-	struct shim_net *from = net_generic(net, shim_net_id);
+	struct shim_net *from = shim_net(net);
 
 	unregister_nexthop_notifier(net, &from->nexthop);
+	if (rcu_access_pointer(from->handler))
+		notifiers_registered->net_exit(shim_net_take_handler(net));
+	shim_net_unwatch_routes(net);
 }
 
 static struct pernet_operations shim_net_ops = {
@@ -83,64 +227,41 @@ static struct pernet_operations shim_net_ops = {
 static int neighbour_event(struct notifier_block *nb, unsigned long what,
 			   void *ptr)
 {
-	struct shim_notifiers *to =
-		container_of(nb, struct shim_notifiers, neighbour);
 	const struct neighbour *n = ptr;
 	struct shim_event event = { .kind = SHIM_EVENT_NEIGHBOUR };
 
 	if (what != NETEVENT_NEIGH_UPDATE ||
-	    n->tbl->key_len > sizeof(event.addr) || !has_tables(dev_net(n->dev)))
+	    n->tbl->key_len > sizeof(event.addr) || !is_watched(dev_net(n->dev)))
 		return NOTIFY_DONE;
 
-	event.net = dev_net(n->dev);
 	event.ifindex = READ_ONCE(n->dev->ifindex);
 	event.family = n->tbl->family;
 	memcpy(event.addr, n->primary_key, n->tbl->key_len);
-	to->fn(to->data, &event);
+	send_event(dev_net(n->dev), &event);
 	return NOTIFY_DONE;
 }
 
 /*
- * nftables has devices join and leave flowtables from its own notifier, with
- * RTNL held, and from requests of users, without; and it does not say which.
- * One notifier before and one after that of nftables know, but for one thing:
- * where a notifier refuses the change, the last one is not called, and the mark
- * stays. It is not believed as long as RTNL can be had.
+ * Which task is in nftables' notifier of devices: one notifier before and one
+ * after that of nftables know. For messages only: where a notifier refuses the
+ * change, the last one is not called, and the mark stays until
+ * shim_notifier_refused().
  */
 static struct task_struct *rtnl_owner;
 static unsigned int rtnl_nested;
 
-/* Written with RTNL held. */
-static void rtnl_has_no_owner(void)
-{
-	WRITE_ONCE(rtnl_owner, NULL);
-	rtnl_nested = 0;
-}
-
-bool shim_rtnl_is_mine(void)
+bool shim_is_in_notifier(void)
 {
 	return READ_ONCE(rtnl_owner) == current;
 }
 
-void shim_rtnl_lock(void)
+/* This task, which is in nftables' notifier, is about to refuse the change. */
+void shim_notifier_refused(void)
 {
-	rtnl_lock();
-}
-
-/* Without waiting. If this task has RTNL already, it has not to be @taken. */
-bool shim_rtnl_trylock(bool *taken)
-{
-	*taken = rtnl_trylock();
-	if (!*taken)
-		return shim_rtnl_is_mine();
-
-	rtnl_has_no_owner();
-	return true;
-}
-
-void shim_rtnl_unlock(void)
-{
-	rtnl_unlock();
+	if (!shim_is_in_notifier())
+		return;
+	WRITE_ONCE(rtnl_owner, NULL);
+	rtnl_nested = 0;
 }
 
 static bool has_flowtables_change(unsigned long what)
@@ -182,33 +303,27 @@ static int device_last_event(struct notifier_block *nb, unsigned long what,
 	return NOTIFY_DONE;
 }
 
-/*
- * Whether there has been, in any namespace, a device whose way out flowtables
- * follow through a tunnel. Never cleared: devices may be unregistered in the
- * eyes of a notifier more often than they are registered.
- */
-static bool ip_tunnels;
-
-bool shim_has_ip_tunnels(void)
+bool shim_net_has_ip_tunnels(const struct net *net)
 {
-	return READ_ONCE(ip_tunnels);
+	const struct shim_net *of = shim_net(net);
+
+	return of && READ_ONCE(of->ip_tunnels);
 }
 
 static int device_event(struct notifier_block *nb, unsigned long what,
 			void *ptr)
 {
-	struct shim_notifiers *to =
-		container_of(nb, struct shim_notifiers, device);
 	const struct net_device *dev = netdev_notifier_info_to_dev(ptr);
+	struct shim_net *of = shim_net(dev_net(dev));
 	struct shim_event event = {
 		.kind = SHIM_EVENT_DEVICE,
-		.net = dev_net(dev),
 		.ifindex = dev->ifindex,
 	};
 
-	if (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6)
-		WRITE_ONCE(ip_tunnels, true);
-	if (!has_tables(dev_net(dev)))
+	/* The path out of these leads flowtables to no address. */
+	if (of && (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6))
+		WRITE_ONCE(of->ip_tunnels, true);
+	if (!is_watched(dev_net(dev)))
 		return NOTIFY_DONE;
 
 	switch (what) {
@@ -227,75 +342,75 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 		return NOTIFY_DONE;
 	}
 
-	to->fn(to->data, &event);
+	send_event(dev_net(dev), &event);
 	return NOTIFY_DONE;
 }
 
 /* Bridges tell where they have learned an address, or that they have forgotten it. */
 static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
 {
-	struct shim_notifiers *to = container_of(nb, struct shim_notifiers, fdb);
 	const struct switchdev_notifier_fdb_info *info = ptr;
 	struct shim_event event = { .kind = SHIM_EVENT_FDB };
 
 	if (what != SWITCHDEV_FDB_ADD_TO_DEVICE &&
 	    what != SWITCHDEV_FDB_DEL_TO_DEVICE)
 		return NOTIFY_DONE;
-	if (!has_tables(dev_net(info->info.dev)))
+	if (!is_watched(dev_net(info->info.dev)))
 		return NOTIFY_DONE;
 
-	event.net = dev_net(info->info.dev);
 	memcpy(event.mac, info->addr, ETH_ALEN);
-	to->fn(to->data, &event);
+	send_event(dev_net(info->info.dev), &event);
 	return NOTIFY_DONE;
 }
 
-/* Which of the host's addresses a connection was translated to is known to no route. */
+/* nf_nat kills the connections that are masqueraded to an address which goes. */
 static int addr4_event(struct notifier_block *nb, unsigned long what, void *ptr)
 {
-	struct shim_notifiers *to =
-		container_of(nb, struct shim_notifiers, addr4);
 	const struct in_ifaddr *ifa = ptr;
 	struct shim_event event = {
-		.kind = SHIM_EVENT_ROUTES,
-		.net = dev_net(ifa->ifa_dev->dev),
+		.kind = SHIM_EVENT_ADDRESS,
+		.family = AF_INET,
 	};
 
-	if (!has_tables(event.net))
+	if (what != NETDEV_DOWN)
 		return NOTIFY_DONE;
-	to->fn(to->data, &event);
+	memcpy(event.addr, &ifa->ifa_local, sizeof(ifa->ifa_local));
+	send_event(dev_net(ifa->ifa_dev->dev), &event);
 	return NOTIFY_DONE;
 }
 
 static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
 {
-	struct shim_notifiers *to =
-		container_of(nb, struct shim_notifiers, addr6);
 	const struct inet6_ifaddr *ifa = ptr;
 	struct shim_event event = {
-		.kind = SHIM_EVENT_ROUTES,
-		.net = dev_net(ifa->idev->dev),
+		.kind = SHIM_EVENT_ADDRESS,
+		.family = AF_INET6,
 	};
 
-	if (!has_tables(event.net))
+	if (what != NETDEV_DOWN)
 		return NOTIFY_DONE;
-	to->fn(to->data, &event);
+	memcpy(event.addr, &ifa->addr, sizeof(ifa->addr));
+	send_event(dev_net(ifa->idev->dev), &event);
 	return NOTIFY_DONE;
 }
 
 /*
  * Sleeps, takes RTNL. The devices that are there already are told of before it
- * returns.
+ * returns. -EBUSY if there are such notifiers already.
  */
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    shim_device_fn *gone, shim_device_fn *leaves,
-			    void *data)
+			    shim_net_exit_fn *net_exit, shim_device_fn *gone,
+			    shim_device_fn *leaves, void *data)
 {
 	int err;
+
+	if (cmpxchg(&notifiers_registered, NULL, notifiers))
+		return -EBUSY;
 
 	shim_block_on_leave(leaves, data);
 	memset(notifiers, 0, sizeof(*notifiers));
 	notifiers->fn = fn;
+	notifiers->net_exit = net_exit;
 	notifiers->gone = gone;
 	notifiers->data = data;
 	notifiers->neighbour.notifier_call = neighbour_event;
@@ -308,11 +423,10 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	notifiers->addr4.notifier_call = addr4_event;
 	notifiers->addr6.notifier_call = addr6_event;
 
-	nexthop_listener = notifiers;
-	/* First, as all others look at what is kept for a namespace. */
+	/* First, as all others look at the state of a namespace. */
 	err = register_pernet_subsys(&shim_net_ops);
 	if (err)
-		return err;
+		goto err_pernet;
 	err = register_netdevice_notifier(&notifiers->device_last);
 	if (err)
 		goto err_last;
@@ -332,7 +446,8 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 #endif
 	/* Each notifier was told of the devices that are there, but not one after the other. */
 	rtnl_lock();
-	rtnl_has_no_owner();
+	WRITE_ONCE(rtnl_owner, NULL);
+	rtnl_nested = 0;
 	rtnl_unlock();
 	return 0;
 
@@ -342,6 +457,8 @@ err_first:
 	unregister_netdevice_notifier(&notifiers->device_last);
 err_last:
 	unregister_pernet_subsys(&shim_net_ops);
+err_pernet:
+	WRITE_ONCE(notifiers_registered, NULL);
 	return err;
 }
 
@@ -359,84 +476,5 @@ void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 	unregister_netdevice_notifier(&notifiers->device_last);
 	unregister_pernet_subsys(&shim_net_ops);
 	shim_block_wait();
-}
-
-static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
-{
-	struct shim_fib_notifier *to =
-		container_of(nb, struct shim_fib_notifier, nb);
-	const struct fib_notifier_info *info = ptr;
-	struct shim_event event = { .kind = SHIM_EVENT_ROUTES, .net = to->net };
-
-	/* The routes that were there before are of no interest. */
-	if (!READ_ONCE(to->armed))
-		return NOTIFY_DONE;
-	if (info->family != AF_INET && info->family != AF_INET6)
-		return NOTIFY_DONE;
-
-	switch (what) {
-	case FIB_EVENT_ENTRY_REPLACE:
-	case FIB_EVENT_ENTRY_APPEND:
-	case FIB_EVENT_ENTRY_ADD:
-	case FIB_EVENT_ENTRY_DEL:
-		event.kind = SHIM_EVENT_ROUTE;
-		event.family = info->family;
-		if (info->family == AF_INET) {
-			const struct fib_entry_notifier_info *entry = ptr;
-			__be32 dst = htonl(entry->dst);
-
-			event.prefix_len = entry->dst_len;
-			memcpy(event.addr, &dst, sizeof(dst));
-		} else {
-			const struct fib6_entry_notifier_info *entry = ptr;
-
-			event.prefix_len = entry->rt->fib6_dst.plen;
-			memcpy(event.addr, &entry->rt->fib6_dst.addr,
-			       sizeof(event.addr));
-		}
-		break;
-	case FIB_EVENT_RULE_ADD:
-	case FIB_EVENT_RULE_DEL:
-	case FIB_EVENT_NH_ADD:
-	case FIB_EVENT_NH_DEL:
-		break;
-	default:
-		return NOTIFY_DONE;
-	}
-
-	to->fn(to->data, &event);
-	return NOTIFY_DONE;
-}
-
-/*
- * For one table of @net, whose other events are told as long as there is one.
- * Sleeps; -EAGAIN, with which nftables tries again, if routes change so quickly
- * that they could not be listed.
- */
-int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
-			       shim_event_fn *fn, void *data)
-{
-	struct shim_net *of = net_generic(net, shim_net_id);
-	int err;
-
-	memset(fib, 0, sizeof(*fib));
-	fib->net = net;
-	fib->fn = fn;
-	fib->data = data;
-	fib->nb.notifier_call = fib_event;
-	err = register_fib_notifier(fib->net, &fib->nb, NULL, NULL);
-	if (!err) {
-		WRITE_ONCE(fib->armed, true);
-		atomic_inc(&of->tables);
-	}
-	return err == -EBUSY ? -EAGAIN : err;
-}
-
-/* Sleeps. No call is under way when it returns. */
-void shim_fib_notifier_unregister(struct shim_fib_notifier *fib)
-{
-	struct shim_net *of = net_generic(fib->net, shim_net_id);
-
-	atomic_dec(&of->tables);
-	unregister_fib_notifier(fib->net, &fib->nb);
+	WRITE_ONCE(notifiers_registered, NULL);
 }

@@ -10,8 +10,8 @@
 #include <net/ndisc.h>
 #include <net/nexthop.h>
 
-#include "compat.h"
-#include "shims.h"
+#include "../bindings/compat.h"
+#include "../bindings/helpers.h"
 
 /* Where the next hops of a route are put. */
 struct hops {
@@ -166,9 +166,10 @@ static struct neighbour *neighbour(struct net *net, u32 ifindex, u8 family,
 	return neigh_lookup(&arp_tbl, &key, dev);
 }
 
-/* The address that the neighbour table has, if it is valid. */
-bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
-		    u8 mac[ETH_ALEN])
+/* What the neighbour table has; the address if it is valid. */
+enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
+					 u8 family, const u8 *addr,
+					 u8 mac[ETH_ALEN])
 {
 	struct neighbour *n;
 	bool valid;
@@ -176,14 +177,41 @@ bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
 	guard(rcu)();
 	n = neighbour(net, ifindex, family, addr);
 	if (!n)
-		return false;
+		return SHIM_NEIGHBOUR_UNKNOWN;
 
 	read_lock_bh(&n->lock);
 	valid = n->nud_state & NUD_VALID;
 	memcpy(mac, n->ha, ETH_ALEN);
 	read_unlock_bh(&n->lock);
 	neigh_release(n);
-	return valid;
+	return valid ? SHIM_NEIGHBOUR_VALID : SHIM_NEIGHBOUR_INVALID;
+}
+
+/* As if a packet was to be sent to a neighbour that the table does not have. */
+bool shim_neighbour_resolve(struct net *net, u32 ifindex, u8 family,
+			    const u8 *addr)
+{
+	struct neigh_table *table = &arp_tbl;
+	struct net_device *dev;
+	struct neighbour *n;
+	struct in6_addr key; /* with the alignment that tables expect */
+
+#if IS_ENABLED(CONFIG_IPV6)
+	if (family == AF_INET6)
+		table = &nd_tbl;
+#endif
+	guard(rcu)();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	if (!dev)
+		return false;
+	memcpy(&key, addr, table->key_len);
+	n = __neigh_lookup(table, &key, dev, 1);
+	if (!n)
+		return false;
+
+	neigh_event_send(n, NULL);
+	neigh_release(n);
+	return true;
 }
 
 /* As if a packet was sent to the neighbour: if it has not been heard of for long, it is asked. */

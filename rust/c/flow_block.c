@@ -20,7 +20,7 @@
 #include <linux/netdevice.h>
 #include <net/flow_offload.h>
 
-#include "shims.h"
+#include "../bindings/helpers.h"
 
 /*
  * Drivers keep static lists of what they are bound to and rely on their callers

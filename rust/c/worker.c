@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A workqueue of this module's own: nothing of it is left when it has stopped. */
-#include "shims.h"
+/* Works of this module's own workqueue: none is left when its worker has stopped. */
+#include "../bindings/helpers.h"
+
+struct workqueue_struct *shim_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
+}
 
 static void worker_now(struct work_struct *work)
 {
@@ -17,17 +22,19 @@ static void worker_later(struct work_struct *work)
 	worker->run_later(worker->data);
 }
 
-int shim_worker_start(struct shim_worker *worker, const char *name,
+void shim_worker_init(struct shim_worker *worker,
+		      struct workqueue_struct *queue,
 		      void (*run_now)(void *data),
-		      void (*run_later)(void *data), void *data)
+		      void (*run_later)(void *data), void *data,
+		      struct lock_class_key *keys[2])
 {
+	worker->queue = queue;
 	worker->run_now = run_now;
 	worker->run_later = run_later;
 	worker->data = data;
-	INIT_WORK(&worker->now, worker_now);
+	__INIT_WORK_KEY(&worker->now, worker_now, 0, keys[0]);
 	INIT_DELAYED_WORK(&worker->later, worker_later);
-	worker->queue = alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
-	return worker->queue ? 0 : -ENOMEM;
+	__INIT_WORK_KEY(&worker->later.work, worker_later, 0, keys[1]);
 }
 
 void shim_worker_now(struct shim_worker *worker)
@@ -46,5 +53,5 @@ void shim_worker_stop(struct shim_worker *worker)
 	/* One may start the other, but nobody else starts either any more. */
 	cancel_work_sync(&worker->now);
 	cancel_delayed_work_sync(&worker->later);
-	destroy_workqueue(worker->queue);
+	cancel_work_sync(&worker->now);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * C that Rust cannot call by itself: inline functions, macros, and the members
- * of structures that are opaque in the kernel crate. Each one is a single step;
- * what it needs held is what the C behind it needs held.
+ * C that Rust calls. In this directory, a file per header: inline functions,
+ * macros, and the members of structures that are opaque in the kernel crate,
+ * one call each, which needs held what the C behind it needs held. In ../c/: C
+ * with logic.
  */
-#ifndef NFT_OFFLOAD_SHIMS_H
-#define NFT_OFFLOAD_SHIMS_H
+#ifndef NFT_OFFLOAD_HELPERS_H
+#define NFT_OFFLOAD_HELPERS_H
 
 #include <linux/netdevice.h>
 #include <linux/notifier.h>
@@ -22,7 +23,7 @@ void shim_dev_name(const struct net_device *dev, char name[IFNAMSIZ]);
 void shim_dev_addr(const struct net_device *dev, u8 addr[ETH_ALEN]);
 bool shim_dev_has_setup_tc(const struct net_device *dev);
 
-/* flow_block: shims_block.c */
+/* flow_block: c/flow_block.c */
 
 /* A block of one device, and how its driver is asked. */
 struct shim_block {
@@ -52,7 +53,7 @@ int shim_block_call(struct shim_block *block, struct flow_cls_offload *cls);
 __be16 shim_skb_protocol(const struct sk_buff *skb);
 u32 shim_skb_ifindex(const struct sk_buff *skb);
 bool shim_skb_vlan_tag(const struct sk_buff *skb, __be16 *proto, u16 *tci);
-const u8 *shim_skb_pull_mac(struct sk_buff *skb, unsigned int len);
+const u8 *shim_skb_pull(struct sk_buff *skb, unsigned int len);
 
 /* nf_flowtable */
 int shim_flowtable_set_cb(struct nf_flowtable *ft, flow_setup_cb_t *cb,
@@ -60,10 +61,8 @@ int shim_flowtable_set_cb(struct nf_flowtable *ft, flow_setup_cb_t *cb,
 void *shim_flowtable_cb_priv(struct nf_flowtable *ft);
 void shim_flowtable_clear_cb(struct nf_flowtable *ft);
 struct net *shim_flowtable_net(const struct nf_flowtable *ft);
-void shim_flowtable_lock(struct nf_flowtable *ft);
-void shim_flowtable_unlock(struct nf_flowtable *ft);
-void shim_flowtable_lock_shared(struct nf_flowtable *ft);
-void shim_flowtable_unlock_shared(struct nf_flowtable *ft);
+void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
+				    void (*forget)(struct flow_offload *flow));
 
 /* What a route's lightweight tunnel is, and if it is one of IP, what it puts on. */
 struct shim_lwtunnel {
@@ -94,7 +93,12 @@ void shim_ct_clear_hw_offload(struct nf_conn *ct);
 void shim_ct_set_hw_offload(struct nf_conn *ct);
 void shim_ct_account(struct nf_conn *ct, u32 dir, u64 packets, u64 bytes);
 
-void shim_flowtable_forget_hardware(struct nf_flowtable *ft);
+struct net *shim_ct_net(const struct nf_conn *ct);
+bool shim_ct_is_dying(const struct nf_conn *ct);
+u64 shim_flow_hash(const struct flow_offload *flow,
+		   enum flow_offload_tuple_dir dir);
+void *shim_flow_data(const struct flow_offload *flow);
+void shim_flow_set_data(struct flow_offload *flow, void *data);
 void shim_flow_set_closing(struct flow_offload *flow, bool closing);
 /* A flag of ours beside enum nf_flow_flags. */
 #define SHIM_FLOW_OFFERED (BITS_PER_LONG - 1)
@@ -103,7 +107,7 @@ u16 shim_ct_zone(const struct nf_conn *ct);
 void shim_ct_forget_windows(struct nf_conn *ct);
 u32 shim_ct_mark(const struct nf_conn *ct);
 
-/* routes, neighbours and paths: shims_route.c */
+/* routes, neighbours and paths: c/fib.c */
 
 /* The question where packets go that have come in by @iif, or by no device. */
 struct shim_route_query {
@@ -146,8 +150,17 @@ struct shim_path_step {
 
 int shim_route_hops(struct net *net, const struct shim_route_query *query,
 		    struct shim_hop *hops, unsigned int max);
-bool shim_neighbour(struct net *net, u32 ifindex, u8 family, const u8 *addr,
-		    u8 mac[ETH_ALEN]);
+enum shim_neighbour_state {
+	SHIM_NEIGHBOUR_UNKNOWN,
+	SHIM_NEIGHBOUR_INVALID,
+	SHIM_NEIGHBOUR_VALID,
+};
+
+enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
+					 u8 family, const u8 *addr,
+					 u8 mac[ETH_ALEN]);
+bool shim_neighbour_resolve(struct net *net, u32 ifindex, u8 family,
+			    const u8 *addr);
 void shim_neighbour_use(struct net *net, u32 ifindex, u8 family,
 			const u8 *addr);
 bool shim_dev_is_ethernet(struct net *net, u32 ifindex);
@@ -157,19 +170,19 @@ int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
 		      u16 ether_type, struct shim_path_step *steps,
 		      unsigned int max);
 
-/* notifiers: shims_notifier.c */
+/* notifiers: c/notifier.c */
 enum shim_event_kind {
 	SHIM_EVENT_NEIGHBOUR,
 	SHIM_EVENT_FDB,
 	SHIM_EVENT_DEVICE,
 	SHIM_EVENT_ROUTE,
 	SHIM_EVENT_ROUTES,
+	SHIM_EVENT_ADDRESS,
 };
 
-/* What has happened in @net; which of the other members say more is a matter of @kind. */
+/* What has happened in a namespace; which members say more is a matter of @kind. */
 struct shim_event {
 	enum shim_event_kind kind;
-	const struct net *net;
 	u32 ifindex;
 	u8 family;
 	u8 prefix_len;
@@ -177,7 +190,8 @@ struct shim_event {
 	u8 mac[ETH_ALEN];
 };
 
-typedef void shim_event_fn(void *data, const struct shim_event *event);
+typedef void shim_event_fn(void *handler, const struct shim_event *event);
+typedef void shim_net_exit_fn(void *handler);
 
 struct shim_notifiers {
 	struct notifier_block neighbour;
@@ -188,32 +202,30 @@ struct shim_notifiers {
 	struct notifier_block addr4;
 	struct notifier_block addr6;
 	shim_event_fn *fn;
+	shim_net_exit_fn *net_exit;
 	shim_device_fn *gone;
 	void *data;
 };
 
-struct shim_fib_notifier {
-	struct notifier_block nb;
-	struct net *net;
-	bool armed;
-	shim_event_fn *fn;
-	void *data;
-};
-
-bool shim_has_ip_tunnels(void);
-bool shim_rtnl_is_mine(void);
+bool shim_is_in_notifier(void);
+void shim_notifier_refused(void);
 void shim_rtnl_lock(void);
-bool shim_rtnl_trylock(bool *taken);
+bool shim_rtnl_trylock(void);
 void shim_rtnl_unlock(void);
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
-			    shim_device_fn *gone, shim_device_fn *leaves,
-			    void *data);
+			    shim_net_exit_fn *net_exit, shim_device_fn *gone,
+			    shim_device_fn *leaves, void *data);
 void shim_notifiers_unregister(struct shim_notifiers *notifiers);
-int shim_fib_notifier_register(struct shim_fib_notifier *fib, struct net *net,
-			       shim_event_fn *fn, void *data);
-void shim_fib_notifier_unregister(struct shim_fib_notifier *fib);
+void *shim_net_handler(const struct net *net);
+bool shim_net_set_handler(struct net *net, void *handler);
+void *shim_net_take_handler(struct net *net);
+int shim_net_watch_routes(struct net *net);
+void shim_net_unwatch_routes(struct net *net);
+u64 shim_net_route_generation(struct net *net);
+bool shim_net_has_ip_tunnels(const struct net *net);
 
-/* a workqueue with two works: shims_work.c */
+/* two works of a workqueue: c/worker.c */
+struct workqueue_struct *shim_alloc_workqueue(const char *name);
 struct shim_worker {
 	struct workqueue_struct *queue;
 	struct work_struct now;
@@ -223,9 +235,11 @@ struct shim_worker {
 	void *data;
 };
 
-int shim_worker_start(struct shim_worker *worker, const char *name,
+void shim_worker_init(struct shim_worker *worker,
+		      struct workqueue_struct *queue,
 		      void (*run_now)(void *data),
-		      void (*run_later)(void *data), void *data);
+		      void (*run_later)(void *data), void *data,
+		      struct lock_class_key *keys[2]);
 void shim_worker_now(struct shim_worker *worker);
 void shim_worker_later(struct shim_worker *worker, unsigned long delay);
 void shim_worker_stop(struct shim_worker *worker);
@@ -235,5 +249,7 @@ u64 shim_jiffies64(void);
 bool shim_module_is_loaded(struct module *this_module, const char *name);
 bool shim_flow_table_inet_is_builtin(void);
 void shim_synchronize_rcu(void);
+unsigned int shim_num_online_cpus(void);
+void shim_cond_resched(void);
 
 #endif

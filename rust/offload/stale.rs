@@ -14,9 +14,9 @@ use kernel::{
 /// tell why it is as it is, and the next one will be the same, which is then accepted.
 ///
 /// There are few places. Whoever finds one that was lately taken by another connection is not doubted.
-pub(super) struct Doubts(KVec<Atomic<u64>>);
+pub(super) struct StaleEntryFilter(KVec<Atomic<u64>>);
 
-impl Doubts {
+impl StaleEntryFilter {
     const SIZE: usize = 1024;
     /// For how many seconds a connection is remembered.
     const SECONDS: u32 = 2;
@@ -86,7 +86,7 @@ impl Doubts {
     }
 }
 
-#[kernel::macros::kunit_tests(nft_offload_doubts)]
+#[kernel::macros::kunit_tests(nft_offload_stale)]
 mod tests {
     use super::*;
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_second_entry_in_a_row_is_accepted() -> Result {
-        let doubts = Doubts::new()?;
+        let doubts = StaleEntryFilter::new()?;
 
         for connection in [ONE, 0x200] {
             assert!(doubts.rejects_number(connection, NOW, 0, HZ));
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn but_not_if_there_was_a_change_or_a_good_one_or_a_pause_between() -> Result {
-        let doubts = Doubts::new()?;
-        let later = NOW + 2 + u64::from(Doubts::SECONDS * HZ);
+        let doubts = StaleEntryFilter::new()?;
+        let later = NOW + 2 + u64::from(StaleEntryFilter::SECONDS * HZ);
 
         assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
         assert!(doubts.rejects_number(ONE, NOW + 1, NOW, HZ));
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn who_finds_the_place_taken_is_accepted() -> Result {
-        let doubts = Doubts::new()?;
-        let other = ONE + Doubts::SIZE as u32;
+        let doubts = StaleEntryFilter::new()?;
+        let other = ONE + StaleEntryFilter::SIZE as u32;
 
         assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
         assert!(!doubts.rejects_number(other, NOW, 0, HZ));

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flowtable types.
+//!
+//! A type stands between nftables and the flowtables of a family. The flow entries, their
+//! hash table, garbage collector, workqueues and the software fast path belong to the core
+//! (`nf_flow_table.ko`). A type's own part is the hardware side, which [`Offload`] describes.
+//!
+//! # How requests come in
+//!
+//! `nf_flow_offload_rule_alloc()` calls `action` for the original direction of each flow that it is to
+//! offload: there it is met, and declined, so that the core neither allocates a second rule nor calls
+//! a block. A table that a device has joined has one callback of ours in its own `flow_block`, and no
+//! other, for `FLOW_CLS_DESTROY` and `FLOW_CLS_STATS`. The core lets one request per flow run at a time
+//! (`NF_FLOW_PENDING`), and does not free a flow before a `DESTROY` for it has returned.
+//!
+//! # Locking
+//!
+//! `setup` is called with `commit_mutex` held, which in turn may be taken with RTNL held. The callback
+//! runs with the table's `flow_block_lock` held for reading, which is taken for writing only while the
+//! callback is put into the block.
+//!
+//! C header: [`include/net/netfilter/nf_flow_table.h`](srctree/include/net/netfilter/nf_flow_table.h)
+
+use crate::{
+    bindings,
+    net::{
+        device::NetDevice,
+        eopnotsupp,
+        namespace::Net,
+        notifier, //
+    },
+    netfilter::{
+        attach::Attachment,
+        conntrack::Direction,
+        flow::FlowOffload,
+        flowtable::Flowtable,
+        hook,
+        offload::Offload, //
+    },
+};
+use core::marker::PhantomData;
+use kernel::{
+    container_of,
+    error::{from_result, to_result},
+    prelude::*,
+    sync::Arc,
+    types::{ForeignOwnable, Opaque}, //
+};
+
+/// The C entry points of a type.
+struct Adapter<T: Offload>(PhantomData<T>);
+
+impl<T: Offload> Adapter<T> {
+    /// Returns the hardware side of a table, if a device has ever joined it.
+    ///
+    /// # Safety
+    ///
+    /// `flowtable` must be of our type, and its callback not be taken out during `'a`.
+    unsafe fn table<'a>(flowtable: &'a Flowtable) -> Option<Arc<T>> {
+        // SAFETY: The table is initialised.
+        let data = unsafe { bindings::shim_flowtable_cb_priv(flowtable.as_raw()) };
+        if data.is_null() {
+            return None;
+        }
+        // SAFETY: The data was made by `into_foreign` in `setup`, and is given back in `free` only.
+        Some(unsafe { Arc::<T>::borrow(data) }.into())
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::free`, after which nobody uses the table.
+    unsafe extern "C" fn free(table: *mut bindings::nf_flowtable) {
+        // SAFETY: The table is initialised.
+        let flowtable = unsafe { Flowtable::from_raw(table) };
+
+        // SAFETY: The table is of our type.
+        if let Some(table) = unsafe { Self::table(flowtable) } {
+            T::tables(table.namespace()).remove(flowtable);
+            // SAFETY: The table is initialised, and all devices have left by now, so no flow has
+            // rules. Where the core had no memory for a DESTROY, it would not free the flow, whose
+            // conntrack entry would hold up its namespace for ever.
+            unsafe {
+                bindings::shim_flowtable_forget_hardware(flowtable.as_raw(), Some(Self::forget))
+            };
+        }
+
+        // SAFETY: The table is initialised. This waits for its workers.
+        unsafe { bindings::nf_flow_table_free(table) };
+
+        // SAFETY: As above.
+        let data = unsafe { bindings::shim_flowtable_cb_priv(table) };
+        if !data.is_null() {
+            // SAFETY: No worker uses the block any more.
+            unsafe { bindings::shim_flowtable_clear_cb(table) };
+            // SAFETY: The data is from `into_foreign` in `setup`, and nobody borrows it any more.
+            drop(unsafe { Arc::<T>::from_foreign(data) });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `shim_flowtable_forget_hardware`, with `NF_FLOW_PENDING` of `flow` set.
+    unsafe extern "C" fn forget(flow: *mut bindings::flow_offload) {
+        // SAFETY: The table is walked under RCU, so that the entry is not freed meanwhile.
+        let entry = unsafe { FlowOffload::from_raw(flow) };
+        // SAFETY: The entry is in a table of our type, and NF_FLOW_PENDING is set.
+        let attachment = unsafe { Attachment::<T::Flow>::new(entry) };
+
+        if let Some(object) = attachment.detach() {
+            T::destroy(entry, object);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::setup`, with an initialised table.
+    unsafe extern "C" fn setup(
+        table: *mut bindings::nf_flowtable,
+        dev: *mut bindings::net_device,
+        command: bindings::flow_block_command,
+    ) -> c_int {
+        // SAFETY: By the function's requirements.
+        let flowtable = unsafe { Flowtable::from_raw(table) };
+        if !flowtable.is_offload() {
+            // SAFETY: By the function's requirements. This keeps XDP lookups working.
+            return unsafe { bindings::nf_flow_table_offload_setup(table, dev, command) };
+        }
+
+        // SAFETY: nftables has set the type of the table, which is one of ours.
+        let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
+        // SAFETY: nftables holds a reference to the device for this call.
+        let dev = unsafe { NetDevice::from_raw(dev) };
+        // SAFETY: The table is of our type, and is not freed while it is set up.
+        let known = unsafe { Self::table(flowtable) };
+
+        from_result(|| {
+            match (command, known) {
+                (bindings::flow_block_command_FLOW_BLOCK_BIND, None) => {
+                    let new = T::bind(&type_.context, None, flowtable, dev)?;
+                    Self::set_table(flowtable, new.clone()).inspect_err(|_| new.unbind(dev))?;
+                }
+                (bindings::flow_block_command_FLOW_BLOCK_BIND, known) => {
+                    T::bind(&type_.context, known.as_ref(), flowtable, dev)?;
+                }
+                (_, Some(known)) => known.unbind(dev),
+                (_, None) => {}
+            }
+            Ok(0)
+        })
+    }
+
+    fn set_table(flowtable: &Flowtable, table: Arc<T>) -> Result {
+        let tables = T::tables(table.namespace());
+        // SAFETY: `free` removes it.
+        unsafe { tables.add(flowtable, table.clone()) }?;
+
+        let data = table.clone().into_foreign();
+        // SAFETY: The table is initialised; `setup` is not called twice at a time.
+        to_result(unsafe {
+            bindings::shim_flowtable_set_cb(flowtable.as_raw(), Some(Self::request), data)
+        })
+        .inspect_err(|_| {
+            tables.remove(flowtable);
+            // SAFETY: `data` was made by `into_foreign` just now and went nowhere.
+            drop(unsafe { Arc::<T>::from_foreign(data) })
+        })
+    }
+
+    /// Meets a flow, and declines: the module hands rules to drivers by itself.
+    ///
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::action`.
+    unsafe extern "C" fn action(
+        net: *mut bindings::net,
+        flow: *mut bindings::flow_offload,
+        dir: bindings::flow_offload_tuple_dir,
+        _rule: *mut bindings::nf_flow_rule,
+    ) -> c_int {
+        if dir == Direction::Original.as_raw() {
+            // SAFETY: The namespace has a flowtable.
+            let net = unsafe { Net::from_raw(net) };
+            // SAFETY: The core's worker keeps the entry.
+            let entry = unsafe { FlowOffload::from_raw(flow) };
+            // A packet that was looked up before may ask for a refresh after the last DESTROY.
+            if !entry.is_for_hardware() || entry.is_leaving() {
+                return eopnotsupp().to_errno();
+            }
+            entry.set_offered();
+            // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
+            if let Some(namespace) = unsafe { notifier::handler::<T::Namespace>(net) } {
+                match T::tables(&namespace).find(entry) {
+                    Some((table, flowtable)) => {
+                        // SAFETY: The entry is in a table of our type; the worker has set
+                        // NF_FLOW_PENDING.
+                        let attachment = unsafe { Attachment::new(entry) };
+                        table.offer(flowtable, entry, &attachment);
+                    }
+                    None => T::offer_unknown(&namespace, entry),
+                }
+            }
+        }
+        eopnotsupp().to_errno()
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `nf_flowtable_type::gc`.
+    unsafe extern "C" fn gc(flow: *const bindings::flow_offload) -> bool {
+        // SAFETY: The core walks its table under RCU, so the entry is not freed meanwhile.
+        let entry = unsafe { FlowOffload::from_raw(flow) };
+        if !entry.is_for_hardware() || entry.is_leaving() {
+            return false;
+        }
+        // SAFETY: The entry is in a table of our type. Only gc itself has the core queue a DESTROY, so
+        // that nothing is detached meanwhile.
+        T::gc(entry, &unsafe { Attachment::new(entry) })
+    }
+
+    /// Our callback in the table's block, `flow_setup_cb_t`.
+    ///
+    /// # Safety
+    ///
+    /// Only called from `nf_flow_offload_tuple()`, which holds `flow_block_lock` for reading.
+    unsafe extern "C" fn request(
+        type_: bindings::tc_setup_type,
+        type_data: *mut c_void,
+        _priv: *mut c_void,
+    ) -> c_int {
+        if type_ != bindings::tc_setup_type_TC_SETUP_CLSFLOWER {
+            return eopnotsupp().to_errno();
+        }
+
+        // SAFETY: This is what the type of request says.
+        let cls = unsafe { &mut *type_data.cast::<bindings::flow_cls_offload>() };
+        // SAFETY: The worker that sends the request keeps the flow alive.
+        let (entry, dir) = unsafe { FlowOffload::from_cookie(cls.cookie) };
+        // SAFETY: The entry is in a table of our type; the worker has set NF_FLOW_PENDING.
+        let attachment = unsafe { Attachment::<T::Flow>::new(entry) };
+
+        match cls.command {
+            bindings::flow_cls_command_FLOW_CLS_DESTROY => {
+                if let Some(object) = attachment.detach() {
+                    T::destroy(entry, object);
+                }
+                0
+            }
+            // The answer for one direction is the one for both. With CLOSING, the core asks after the
+            // DESTROY too.
+            bindings::flow_cls_command_FLOW_CLS_STATS => {
+                if dir == Direction::Original {
+                    let object = if entry.is_leaving() {
+                        None
+                    } else {
+                        attachment.get_arc()
+                    };
+                    let stats = T::stats(entry, object);
+                    cls.stats.pkts = stats.packets;
+                    cls.stats.bytes = stats.bytes;
+                    cls.stats.lastused = stats.lastused;
+                }
+                0
+            }
+            _ => eopnotsupp().to_errno(),
+        }
+    }
+
+    fn new_type(
+        context: &Arc<T::Context>,
+        module: &'static ThisModule,
+        family: u32,
+        hook: unsafe extern "C" fn(
+            *mut c_void,
+            *mut bindings::sk_buff,
+            *const bindings::nf_hook_state,
+        ) -> c_uint,
+    ) -> Type<T> {
+        Type {
+            raw: Opaque::new(bindings::nf_flowtable_type {
+                family: family as c_int,
+                init: Some(bindings::nf_flow_table_init),
+                setup: Some(Self::setup),
+                action: Some(Self::action),
+                free: Some(Self::free),
+                gc: Some(Self::gc),
+                hook: Some(hook),
+                owner: module.as_ptr(),
+                ..pin_init::zeroed()
+            }),
+            context: context.clone(),
+            _tables: PhantomData,
+        }
+    }
+}
+
+/// A flowtable type and what its tables share.
+struct Type<T: Offload> {
+    raw: Opaque<bindings::nf_flowtable_type>,
+    context: Arc<T::Context>,
+    _tables: PhantomData<T>,
+}
+
+impl<T: Offload> Type<T> {
+    /// # Safety
+    ///
+    /// `raw` must be the member of a `Type<T>` that is not dropped during `'a`.
+    unsafe fn from_raw<'a>(raw: *const bindings::nf_flowtable_type) -> &'a Self {
+        // SAFETY: By the function's requirements; `Opaque` is transparent.
+        unsafe { &*container_of!(Opaque::cast_from(raw), Self, raw) }
+    }
+}
+
+/// The flowtable types of the families inet, ip and ip6, registered as long as the value lives.
+///
+/// A table holds a reference to the module, so that the module cannot go while there are tables.
+///
+/// # Invariants
+///
+/// All of `types` are registered.
+pub(crate) struct Registration<T: Offload> {
+    types: KBox<[Type<T>; 3]>,
+}
+
+// SAFETY: The types may be unregistered from any thread.
+unsafe impl<T: Offload> Send for Registration<T> {}
+
+// SAFETY: A shared reference allows nothing.
+unsafe impl<T: Offload> Sync for Registration<T> {}
+
+impl<T: Offload> Registration<T> {
+    /// Registers the types. nftables takes the first type of a family that it finds, so no other
+    /// module may have registered any before. Sleeps.
+    ///
+    /// # Safety
+    ///
+    /// There must be a [`Notifiers<T::Namespace, _>`](notifier::Notifiers) which outlives the value,
+    /// and no other value.
+    pub(crate) unsafe fn new(
+        module: &'static ThisModule,
+        context: &Arc<T::Context>,
+    ) -> Result<Self> {
+        let types = KBox::new(
+            [
+                Adapter::<T>::new_type(context, module, bindings::NFPROTO_IPV4, hook::ip_hook::<T>),
+                Adapter::<T>::new_type(
+                    context,
+                    module,
+                    bindings::NFPROTO_IPV6,
+                    hook::ipv6_hook::<T>,
+                ),
+                Adapter::<T>::new_type(
+                    context,
+                    module,
+                    bindings::NFPROTO_INET,
+                    hook::inet_hook::<T>,
+                ),
+            ],
+            GFP_KERNEL,
+        )?;
+
+        for type_ in types.iter() {
+            // SAFETY: The type is complete and stays in place until it is unregistered.
+            unsafe { bindings::nft_register_flowtable_type(type_.raw.get()) };
+        }
+
+        // INVARIANT: Registered just now.
+        Ok(Self { types })
+    }
+}
+
+impl<T: Offload> Drop for Registration<T> {
+    fn drop(&mut self) {
+        for type_ in self.types.iter() {
+            // SAFETY: By the type invariant.
+            unsafe { bindings::nft_unregister_flowtable_type(type_.raw.get()) };
+        }
+
+        // nftables looks types up under RCU and is not waited for.
+        // SAFETY: Modules are unloaded in process context.
+        unsafe { bindings::shim_synchronize_rcu() };
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hardware side of flowtables, as a flowtable type asks for it.
+
+use crate::{
+    net::{
+        device::NetDevice,
+        flow_block::FlowStats,
+        notifier::NetHandler, //
+    },
+    netfilter::{
+        attach::{Attachment, HwObject},
+        conntrack::Direction,
+        flow::FlowOffload,
+        flowtable::{Flowtable, Tables}, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What becomes of a packet that has an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The core's hook forwards it.
+    FastPath,
+    /// The host forwards it.
+    SlowPath,
+}
+
+/// The hardware side of the flowtables of a type. A value is made when the first device joins a table
+/// with `flags offload`, and lives as long as the table.
+///
+/// No method but [`Offload::bind`] and [`Offload::unbind`] may wait for a driver: the core's workers
+/// call them, and a device that goes down anywhere waits for these with RTNL held.
+pub(crate) trait Offload: Send + Sync + Sized + 'static {
+    /// What all tables of a [`Registration`](super::flow_table_type::Registration) share.
+    type Context: Send + Sync;
+
+    /// What all tables of a namespace share.
+    type Namespace: NetHandler;
+
+    /// What is kept for an entry.
+    type Flow: HwObject;
+
+    /// A device joins a table, whose hardware side is `table` if it has one already. Returns the
+    /// hardware side; an error fails the user's request.
+    ///
+    /// Called with `commit_mutex` held, and RTNL if nftables' notifier of devices calls; may sleep, but
+    /// not take RTNL.
+    fn bind(
+        context: &Arc<Self::Context>,
+        table: Option<&Arc<Self>>,
+        flowtable: &Flowtable,
+        dev: &NetDevice,
+    ) -> Result<Arc<Self>>;
+
+    /// A device leaves the table: when this returns, no rule of the table is left in it. The device may
+    /// be one that never joined.
+    ///
+    /// Locks as for [`Offload::bind`]. May wait for the device's driver.
+    fn unbind(self: &Arc<Self>, dev: &NetDevice);
+
+    /// Returns the tables of a namespace.
+    fn tables(namespace: &Self::Namespace) -> &Tables<Self>;
+
+    /// Returns the namespace of the table, in whose [`Offload::tables`] it is.
+    fn namespace(&self) -> &Self::Namespace;
+
+    /// The core offers the entry of a flow: for the first time, and then at most once per second in
+    /// which packets of it come through software.
+    ///
+    /// Called in the core's worker; may sleep.
+    fn offer(
+        self: &Arc<Self>,
+        flowtable: &Flowtable,
+        entry: &FlowOffload,
+        attachment: &Attachment<'_, Self::Flow>,
+    );
+
+    /// As [`Offload::offer`] for an entry that is in none of the namespace's tables, or hidden in one.
+    fn offer_unknown(namespace: &Self::Namespace, entry: &FlowOffload);
+
+    /// The entry leaves the hardware side; `flow` has been detached from it. Must not sleep.
+    fn destroy(entry: &FlowOffload, flow: Arc<Self::Flow>);
+
+    /// Returns what a direction has done since the last call. The core sets the entry's timeout to
+    /// [`FlowStats::lastused`] plus its lifetime, so this has to be right even if no rule is installed.
+    ///
+    /// Called in the core's worker; may sleep.
+    fn stats(entry: &FlowOffload, flow: Option<Arc<Self::Flow>>) -> FlowStats;
+
+    /// Looks at an entry, once a second. Returns whether the core is to tear it down. Called under
+    /// `rcu_read_lock()`; must not sleep.
+    fn gc(entry: &FlowOffload, attachment: &Attachment<'_, Self::Flow>) -> bool;
+
+    /// Decides on a packet of an entry of a table with `flags offload`, with these TCP flags (0 if it is
+    /// not TCP). Called in softirq, for packets with FIN, SYN or RST, and for all in namespaces with IP
+    /// tunnels.
+    fn ingress(
+        namespace: Option<&Self::Namespace>,
+        entry: &FlowOffload,
+        dir: Direction,
+        tcp_flags: u8,
+    ) -> Verdict;
+}

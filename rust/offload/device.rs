@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that takes rules, and the queue of what its driver is asked for.
+//!
+//! No driver is called but by the works of its device's queue ([`DeviceWork`]), which may be slow without
+//! holding up anything but the rules of this device.
+
+use crate::{
+    lanes::Lanes,
+    net::{
+        device::NetDevice,
+        flow_block::{DriverError, FlowBlock, FlowStats, RuleId, SetupType},
+        flow_rule::FlowRule,
+        namespace::Net, //
+    },
+    netfilter::{
+        conntrack::Direction,
+        flow::Flow, //
+    },
+    offload::{
+        hw_flow::HwFlow,
+        refusal::Cause,
+        translate::{probe, translate, Dialect}, //
+    },
+    ratelimit::pr_warn_ratelimited,
+    time::ms,
+    work::{cond_resched, num_online_cpus, Work, Worker, Workqueue}, //
+};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    new_condvar,
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Arc,
+        CondVar,
+        LockClassKey,
+        Mutex,
+        SpinLock, //
+    }, //
+};
+
+/// What a driver is to be asked for, the most urgent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    Withdraw = 0,
+    Add = 1,
+    Poll = 2,
+    /// Removals that failed, until they are tried again.
+    Stale = 3,
+}
+
+impl Lane {
+    const ALL: usize = 4;
+}
+
+/// The driver no longer has a rule that it should have.
+pub(super) struct Lost;
+
+/// A device that takes rules, and what has been learned about it.
+#[pin_data]
+pub(crate) struct OffloadDevice {
+    dev: ARef<NetDevice>,
+    /// `None` before the driver is bound, and after it is unbound.
+    #[pin]
+    driver: SpinLock<Option<Arc<FlowBlock>>>,
+    /// What tc means where the driver is bound for tc, else the parameter `ttl` where it is not 0, else
+    /// what a driver has taken first.
+    dialect: Atomic<u32>,
+    #[pin]
+    queue: SpinLock<Queue>,
+    /// How long until removals that failed are tried again, in seconds.
+    pause: Atomic<u32>,
+}
+
+struct Queue {
+    original: Lanes<HwFlow, 0, { Lane::ALL }>,
+    reply: Lanes<HwFlow, 1, { Lane::ALL }>,
+    /// A bit for each of the works that have nothing to do.
+    idle: u32,
+    /// What is to become of the driver is known.
+    is_started: bool,
+    works: KVec<Arc<Worker<DeviceWork>>>,
+}
+
+impl Queue {
+    fn push(&mut self, flow: Arc<HwFlow>, dir: Direction, lane: Lane) -> bool {
+        match dir {
+            Direction::Original => self.original.push(flow, lane as usize),
+            Direction::Reply => self.reply.push(flow, lane as usize),
+        }
+    }
+
+    /// Takes the next flow out of one lane. First those that have one direction in hardware already.
+    fn pop(&mut self, lane: Lane) -> Option<(Arc<HwFlow>, Direction)> {
+        let reply = self.reply.pop(lane as usize);
+        if let Some(flow) = reply {
+            return Some((flow, Direction::Reply));
+        }
+        let flow = self.original.pop(lane as usize)?;
+        Some((flow, Direction::Original))
+    }
+
+    /// Takes the next flow that is to be worked on.
+    fn next(&mut self) -> Option<(Arc<HwFlow>, Direction)> {
+        [Lane::Withdraw, Lane::Add, Lane::Poll]
+            .into_iter()
+            .find_map(|lane| self.pop(lane))
+    }
+
+    /// Queues one more work, if one has nothing to do.
+    fn wake(&mut self) {
+        let index = self.idle.trailing_zeros();
+        if let Some(work) = self.works.get(index as usize) {
+            self.idle &= !(1 << index);
+            work.queue();
+        }
+    }
+}
+
+impl OffloadDevice {
+    const UNKNOWN: u32 = 0;
+    const TC: u32 = 1;
+    const ROUTER: u32 = 2;
+
+    /// Longest time until failed removals are tried again, in seconds.
+    const MAX_PAUSE: u32 = 64;
+
+    /// Makes a device whose driver is not bound yet. Sleeps; fails with `ENOMEM`.
+    pub(super) fn new(dev: &NetDevice, workqueue: &Arc<Workqueue>) -> Result<Arc<Self>> {
+        let queue = Queue {
+            original: Lanes::new()?,
+            reply: Lanes::new()?,
+            idle: 0,
+            is_started: false,
+            works: KVec::new(),
+        };
+        let device = Arc::pin_init(
+            pin_init!(Self {
+                dev: dev.into(),
+                driver <- new_spinlock!(None),
+                dialect: Atomic::new(Self::UNKNOWN),
+                queue <- new_spinlock!(queue),
+                pause: Atomic::new(1),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+
+        // Drivers sleep while hardware works.
+        let count = num_online_cpus().clamp(2, 8);
+        let mut works = KVec::with_capacity(count as usize, GFP_KERNEL_ACCOUNT)?;
+        for index in 0..count {
+            let work = DeviceWork {
+                device: device.clone(),
+                index,
+            };
+            works.push(Worker::new(workqueue, work)?, GFP_KERNEL_ACCOUNT)?;
+        }
+        let mut queue = device.queue.lock();
+        queue.works = works;
+        drop(queue);
+        Ok(device)
+    }
+
+    /// The driver is bound from now on, or cannot be bound: what waited for that is worked on.
+    pub(super) fn set_driver(&self, driver: Option<Arc<FlowBlock>>, dialect: Option<Dialect>) {
+        if let Some(driver) = driver {
+            self.set_bound(driver, dialect);
+        }
+        let mut queue = self.queue.lock();
+        queue.is_started = true;
+        queue.idle = (1 << queue.works.len()) - 1;
+        queue.wake();
+    }
+
+    fn set_bound(&self, driver: Arc<FlowBlock>, dialect: Option<Dialect>) {
+        let dialect = match (driver.setup_type(), dialect) {
+            (SetupType::Block, _) | (_, Some(Dialect::Tc)) => Self::TC,
+            (_, Some(Dialect::Router)) => Self::ROUTER,
+            (_, None) => Self::UNKNOWN,
+        };
+        self.dialect.store(dialect, Relaxed);
+        *self.driver.lock() = Some(driver);
+    }
+
+    /// Stops the works, and takes the driver for the caller to unbind it by dropping it. No rule is left
+    /// but those that the driver failed to remove, which are given up. Sleeps.
+    pub(super) fn take_driver(self: &Arc<Self>) -> Option<Arc<FlowBlock>> {
+        let works = core::mem::take(&mut self.queue.lock().works);
+        // Waits for them.
+        drop(works);
+        // What they have not come to; nothing is pushed any more.
+        loop {
+            let popped = self.queue.lock().next();
+            let Some((flow, dir)) = popped else {
+                break;
+            };
+            flow.work(dir, self);
+        }
+
+        let mut left = 0;
+        loop {
+            let popped = self.queue.lock().pop(Lane::Stale);
+            let Some((flow, dir)) = popped else {
+                break;
+            };
+            flow.give_up(dir);
+            left += 1;
+        }
+        if left > 0 {
+            pr_warn_ratelimited!(
+                "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \
+                 device to be rid of them\n",
+                self.dev.name(),
+                left
+            );
+        }
+        self.driver.lock().take()
+    }
+
+    /// Returns the driver, if it is bound.
+    pub(super) fn driver(&self) -> Option<Arc<FlowBlock>> {
+        self.driver.lock().clone()
+    }
+
+    /// Returns whether the driver takes rules, or may do so when it is bound.
+    pub(super) fn may_take_rules(&self) -> bool {
+        match self.driver() {
+            Some(driver) => driver.takes_rules(),
+            None => {
+                let queue = self.queue.lock();
+                !queue.is_started && !queue.works.is_empty()
+            }
+        }
+    }
+
+    /// Returns the network device.
+    pub(super) fn dev(&self) -> &NetDevice {
+        &self.dev
+    }
+
+    /// Returns whether this is the device of `dev`.
+    pub(super) fn is(&self, dev: &NetDevice) -> bool {
+        core::ptr::eq(&*self.dev, dev)
+    }
+
+    /// Returns how the driver may read rules, in the order in which to try.
+    pub(super) fn dialects(&self) -> &'static [Dialect] {
+        match self.dialect.load(Relaxed) {
+            Self::TC => &[Dialect::Tc],
+            Self::ROUTER => &[Dialect::Router],
+            _ => &[Dialect::Tc, Dialect::Router],
+        }
+    }
+
+    /// The driver has taken a rule in this dialect.
+    fn learn(&self, dialect: Dialect) {
+        let dialect = match dialect {
+            Dialect::Tc => Self::TC,
+            Dialect::Router => Self::ROUTER,
+        };
+        // If two flows have found out at once, they have found out the same.
+        let _ = self.dialect.cmpxchg(Self::UNKNOWN, dialect, Relaxed);
+    }
+
+    /// Returns whether a direction can be expressed as a rule, in one of the dialects that the driver
+    /// may speak.
+    pub(super) fn check(&self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
+        let mut result = Ok(());
+
+        for &dialect in self.dialects() {
+            result = translate(flow, dir, dialect)
+                .map(drop)
+                .map_err(Cause::Unsupported);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Has the driver install the rule of a direction. Sleeps.
+    pub(super) fn add_rule(
+        &self,
+        id: RuleId,
+        flow: &Flow,
+        dir: Direction,
+        net: &Net,
+    ) -> Result<(), Cause> {
+        let driver = self
+            .driver()
+            .ok_or(Cause::NotBound(flow.tuple(dir).ingress))?;
+        let mut dialects = self.dialects().iter().peekable();
+
+        while let Some(&dialect) = dialects.next() {
+            let result = translate(flow, dir, dialect)
+                .map_err(Cause::Unsupported)
+                .and_then(|rule| FlowRule::new(&rule, net).map_err(Cause::Prepare))
+                .and_then(|rule| driver.add_rule(id, &rule).map_err(Cause::Driver));
+            match result {
+                Ok(()) => {
+                    self.learn(dialect);
+                    break;
+                }
+                // Maybe it is the dialect that the driver does not understand.
+                Err(Cause::Driver(error))
+                    if error.is_not_supported() && dialects.peek().is_some() => {}
+                // The next dialect is the right one only if the driver does not speak this one.
+                Err(Cause::Unsupported(why)) if dialects.peek().is_some() => {
+                    if self.speaks(&driver, id, flow, dir, dialect, net)? {
+                        return Err(Cause::Unsupported(why));
+                    }
+                }
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the driver whether it takes a rule in this dialect, by one that no packet hits.
+    fn speaks(
+        &self,
+        driver: &FlowBlock,
+        id: RuleId,
+        flow: &Flow,
+        dir: Direction,
+        dialect: Dialect,
+        net: &Net,
+    ) -> Result<bool, Cause> {
+        let rule = probe(flow, dir, dialect).map_err(Cause::Unsupported)?;
+        let rule = FlowRule::new(&rule, net).map_err(Cause::Prepare)?;
+
+        match driver.add_rule(id, &rule) {
+            Ok(()) => {
+                self.learn(dialect);
+                // No packet hits it, should it stay.
+                let _ = self.del_rule(id);
+                Ok(true)
+            }
+            Err(error) if error.is_not_supported() => Ok(false),
+            Err(error) => Err(Cause::Driver(error)),
+        }
+    }
+
+    /// Has the driver remove a rule. Fails if it is still there. Sleeps.
+    pub(super) fn del_rule(&self, id: RuleId) -> Result<(), DriverError> {
+        let Some(driver) = self.driver() else {
+            return Ok(());
+        };
+
+        driver.del_rule(id).or_else(|error| {
+            let is_gone = match error.errno {
+                ENOENT => true,
+                // What mlx5 says of a rule that it does not know, and others of a failure.
+                EINVAL => driver.rule_stats(id).is_err(),
+                _ => false,
+            };
+            if is_gone {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    /// Returns whether the driver says that the hardware has no such rule any more. Sleeps.
+    pub(super) fn has_lost(&self, id: RuleId) -> bool {
+        self.driver().is_some_and(|driver| {
+            driver
+                .rule_stats(id)
+                .is_err_and(|error| error.errno == ENOENT)
+        })
+    }
+
+    /// Asks the driver what a rule has done since it was last asked; nothing if it does not say. Sleeps.
+    pub(super) fn rule_stats(&self, id: RuleId) -> Result<FlowStats, Lost> {
+        let Some(driver) = self.driver() else {
+            return Ok(FlowStats::default());
+        };
+
+        match driver.rule_stats(id) {
+            Ok(stats) => Ok(stats),
+            Err(error) if error.errno == ENOENT => Err(Lost),
+            // mlx5 says so of a rule that it does not know, others of a failure: then it goes now.
+            Err(error) if error.errno == EINVAL => match self.del_rule(id) {
+                Ok(()) => Err(Lost),
+                Err(_) => Ok(FlowStats::default()),
+            },
+            Err(_) => Ok(FlowStats::default()),
+        }
+    }
+
+    /// Has [`HwFlow::work`] called for a direction of a flow, sooner the more urgent `lane` is. Does
+    /// not sleep.
+    pub(super) fn push(&self, flow: &Arc<HwFlow>, dir: Direction, lane: Lane) {
+        let mut queue = self.queue.lock();
+
+        // Where it is being taken out of a queue, it is about to be worked on. A device without works is
+        // unbound.
+        if !queue.works.is_empty() && queue.push(flow.clone(), dir, lane) {
+            queue.wake();
+        }
+    }
+
+    /// Keeps a flow whose rule could not be removed, to be tried again.
+    pub(super) fn push_stale(&self, flow: &Arc<HwFlow>, dir: Direction) {
+        let pause = self.pause.load(Relaxed);
+        let mut queue = self.queue.lock();
+
+        queue.push(flow.clone(), dir, Lane::Stale);
+        if let Some(work) = queue.works.first() {
+            work.queue_delayed(ms(pause * 1000));
+        }
+    }
+
+    /// Has removals that failed tried again now. Does not sleep.
+    pub(super) fn retry_stale(&self) {
+        loop {
+            let popped = self.queue.lock().pop(Lane::Stale);
+            let Some((flow, dir)) = popped else {
+                break;
+            };
+            flow.retry_stale(dir);
+        }
+    }
+
+    /// A removal that had failed was tried again.
+    pub(super) fn retried(&self, succeeded: bool) {
+        let pause = if succeeded {
+            1
+        } else {
+            (self.pause.load(Relaxed) * 2).min(Self::MAX_PAUSE)
+        };
+        self.pause.store(pause, Relaxed);
+    }
+
+    /// Takes the next flow to be worked on by the work `index`, which has nothing to do if there is
+    /// none.
+    fn pop(&self, index: u32) -> Option<(Arc<HwFlow>, Direction)> {
+        let mut queue = self.queue.lock();
+        let next = queue.next();
+
+        if next.is_none() {
+            queue.idle |= 1 << index;
+        }
+        next
+    }
+}
+
+/// One of the works of a device.
+pub(super) struct DeviceWork {
+    device: Arc<OffloadDevice>,
+    index: u32,
+}
+
+impl Work for DeviceWork {
+    fn lock_classes() -> [Pin<&'static LockClassKey>; 2] {
+        [static_lock_class!(), static_lock_class!()]
+    }
+
+    fn run(&self, _worker: &Worker<Self>) {
+        while let Some((flow, dir)) = self.device.pop(self.index) {
+            flow.work(dir, &self.device);
+            cond_resched();
+        }
+    }
+
+    fn run_delayed(&self, _worker: &Worker<Self>) {
+        self.device.retry_stale();
+    }
+}
+
+/// A device in a table: what the rules of the table's flows in this device have in common.
+#[pin_data]
+pub(super) struct Port {
+    device: Arc<OffloadDevice>,
+    priority: i32,
+    #[pin]
+    rules: Mutex<PortRules>,
+    /// A rule has gone, or could not be removed.
+    #[pin]
+    settled: CondVar,
+}
+
+#[derive(Default)]
+struct PortRules {
+    /// In the driver, or being handed to it.
+    count: usize,
+    /// Of these, those whose removal has failed.
+    stale: usize,
+    /// The device leaves the table.
+    leaving: bool,
+}
+
+impl Port {
+    /// Sleeps; fails with `ENOMEM`.
+    pub(super) fn new(device: Arc<OffloadDevice>, priority: i32) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                device,
+                priority,
+                rules <- new_mutex!(PortRules::default()),
+                settled <- new_condvar!(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    pub(super) fn device(&self) -> &Arc<OffloadDevice> {
+        &self.device
+    }
+
+    /// Returns the hook priority of the table.
+    pub(super) fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// Counts a rule that is about to be installed. Fails if the device leaves the table. Sleeps.
+    pub(super) fn reserve(&self) -> Result {
+        let mut rules = self.rules.lock();
+        if rules.leaving {
+            return Err(ENODEV);
+        }
+        rules.count += 1;
+        Ok(())
+    }
+
+    /// A rule that was counted is not there, or no more. Sleeps.
+    pub(super) fn release(&self) {
+        let mut rules = self.rules.lock();
+        rules.count -= 1;
+        if rules.leaving {
+            self.settled.notify_all();
+        }
+    }
+
+    /// The removal of a rule has failed, or is tried again. Sleeps.
+    pub(super) fn set_stale(&self, is_stale: bool) {
+        let mut rules = self.rules.lock();
+        if is_stale {
+            rules.stale += 1;
+        } else {
+            rules.stale -= 1;
+        }
+        if rules.leaving {
+            self.settled.notify_all();
+        }
+    }
+
+    /// No rule is installed any more.
+    pub(super) fn close(&self) {
+        self.rules.lock().leaving = true;
+    }
+
+    /// Waits until all rules are gone, but for those that the driver fails to remove; there are no new
+    /// ones, as the port is closed or its driver takes none. Sleeps.
+    pub(super) fn wait(&self) {
+        let mut rules = self.rules.lock();
+        let was_leaving = core::mem::replace(&mut rules.leaving, true);
+
+        while rules.count > rules.stale {
+            self.settled.wait(&mut rules);
+        }
+        rules.leaving = was_leaving;
+    }
+}

@@ -1,0 +1,1179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A flow and its rules in hardware: the life of both.
+//!
+//! ```text
+//!            offer                         evict
+//!   New ───────────▶ Tracked ───────────────────────▶ Evicted
+//!    │                  ▲                                ▲
+//!    └─▶ Unrouted ──────┘ (offered again)                │
+//!           └────────────────────────────────────────────┘
+//! ```
+//!
+//! Each direction has a rule that is *wanted* or not, and *installed* or not. Whoever changes what is
+//! wanted pushes the direction into the queue of its device, whose work brings what is installed in
+//! line with it ([`HwFlow::work`]), one call of the driver after the other. So a flow that ends before
+//! its turn costs no call, and a flow whose connection has an older one with rules waits for these to
+//! go.
+
+use crate::{
+    lanes::{LaneItem, LaneTag},
+    net::{
+        flow_block::{DriverError, FlowStats, RuleId},
+        namespace::Net, //
+    },
+    netfilter::{
+        attach::{Attached, AttachedGuard, HwObject, Link},
+        conntrack::{Conntrack, Direction},
+        flow::{Flow, FlowOffload}, //
+    },
+    offload::{
+        aging,
+        device::{Lane, Lost, OffloadDevice, Port},
+        flow_hash::Hashed,
+        index::{Maps, Place},
+        monitor::Monitor,
+        refusal::{Cause, InSoftware, Refusal},
+        route::{FlowRoute, MarkUse, Marks},
+        table::Table, //
+    },
+    ratelimit::pr_warn_ratelimited,
+    time::{jiffies64, ms}, //
+};
+use core::net::IpAddr;
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    list::{
+        impl_list_arc_safe,
+        impl_list_item,
+        AtomicTracker,
+        ListLinks,
+        TryNewListArc, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Arc,
+        LockedBy, //
+    }, //
+};
+
+/// A flow that the core has offered, from its first `action` until its rules are gone after its
+/// `FLOW_CLS_DESTROY`.
+///
+#[pin_data]
+pub(crate) struct HwFlow {
+    /// One for each direction.
+    hashes: [u64; 2],
+    /// No other flow's.
+    id: u64,
+    conntrack: ARef<Conntrack>,
+    table: Arc<Table>,
+    #[pin]
+    attached: Attached<State>,
+    place: LockedBy<Place, Maps>,
+    #[pin]
+    original_links: ListLinks<0>,
+    #[pin]
+    reply_links: ListLinks<1>,
+    #[pin]
+    original_tracker: AtomicTracker<0>,
+    #[pin]
+    reply_tracker: AtomicTracker<1>,
+    original_tag: LaneTag,
+    reply_tag: LaneTag,
+}
+
+impl_list_arc_safe! {
+    impl ListArcSafe<0> for HwFlow { tracked_by original_tracker: AtomicTracker<0>; }
+    impl ListArcSafe<1> for HwFlow { tracked_by reply_tracker: AtomicTracker<1>; }
+}
+impl_list_item! {
+    impl ListItem<0> for HwFlow { using ListLinks { self.original_links }; }
+    impl ListItem<1> for HwFlow { using ListLinks { self.reply_links }; }
+}
+
+impl LaneItem<0> for HwFlow {
+    fn tag(&self) -> &LaneTag {
+        &self.original_tag
+    }
+}
+
+impl LaneItem<1> for HwFlow {
+    fn tag(&self) -> &LaneTag {
+        &self.reply_tag
+    }
+}
+
+impl Hashed for HwFlow {
+    fn hashes(&self) -> [u64; 2] {
+        self.hashes
+    }
+}
+
+impl HwObject for HwFlow {
+    type State = State;
+
+    fn attached(&self) -> &Attached<State> {
+        &self.attached
+    }
+}
+
+/// Where a flow is in its life.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// Its route has not been looked up.
+    #[default]
+    New,
+    /// The host would not send its packets as the entry does.
+    Unrouted,
+    /// It is in the index, so that events find it.
+    Tracked,
+    /// The host would send its packets another way than before, or another entry has taken its place:
+    /// it gets no rules any more.
+    Evicted,
+}
+
+/// What is known of the rule of one direction: a set of the flags below.
+#[derive(Clone, Copy, Default)]
+struct Rule(u8);
+
+/// The rule is to be in hardware.
+const WANTED: u8 = 1 << 0;
+/// The driver has it.
+const INSTALLED: u8 = 1 << 1;
+/// The driver is being called for it.
+const BUSY: u8 = 1 << 2;
+/// The driver is to be asked for its statistics.
+const POLL: u8 = 1 << 3;
+/// The driver has failed to remove it.
+const STALE: u8 = 1 << 4;
+/// That is tried again.
+const RETRIED: u8 = 1 << 5;
+
+impl Rule {
+    fn is(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        if on {
+            self.0 |= flag;
+        } else {
+            self.0 &= !flag;
+        }
+    }
+}
+
+/// The part of a flow that its lock guards.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The devices that have, or get, the rules.
+    ports: [Option<Arc<Port>>; 2],
+    rules: [Rule; 2],
+    phase: Phase,
+    /// So many older flows of the same packets have rules.
+    waiting: u8,
+    /// See [`Marks`].
+    mark: u32,
+    mark_use: [MarkUse; 2],
+    trouble: Option<KBox<Trouble>>,
+    /// When a packet was last seen, by hardware or the fast path, in jiffies.
+    lastused: u32,
+    /// When the driver was last asked for that, in jiffies.
+    polled: u32,
+    /// What [`HwFlow::gc`] has set as the entry's timeout.
+    expires: u32,
+}
+
+/// What few flows have.
+#[derive(Default)]
+struct Trouble {
+    /// Newer flows of the same packets, which wait.
+    successors: KVec<Arc<HwFlow>>,
+    retry: Backoff,
+    /// When the refusal was found, in jiffies.
+    refused_at: u32,
+}
+
+/// What a work is to do next for a direction.
+#[expect(clippy::large_enum_variant)] // It is on the stack, and not for long.
+enum Step {
+    Nothing,
+    /// Another device's work is to do it.
+    Move(Arc<Port>, Lane),
+    Add(Arc<Port>, Flow),
+    Remove(Arc<Port>),
+    Poll(Arc<Port>),
+}
+
+const BOTH: [Direction; 2] = Direction::BOTH;
+
+impl State {
+    fn rule(&mut self, dir: Direction) -> &mut Rule {
+        &mut self.rules[dir as usize]
+    }
+
+    fn port(&self, dir: Direction) -> Option<&Arc<Port>> {
+        self.ports[dir as usize].as_ref()
+    }
+
+    fn is_installed(&self, dir: Direction) -> bool {
+        self.rules[dir as usize].is(INSTALLED)
+    }
+
+    fn any_installed(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is(INSTALLED))
+    }
+
+    /// Returns whether hardware has the flow: all that is wanted of it, or what is still there of that.
+    fn is_in_hardware(&self) -> bool {
+        let has_all = self
+            .rules
+            .iter()
+            .all(|rule| rule.is(INSTALLED) || !rule.is(WANTED));
+        self.any_installed() && has_all
+    }
+
+    /// Returns whether all is as it is to be in hardware, or is on its way there.
+    fn is_complete(&self) -> bool {
+        self.rules.iter().all(|rule| rule.is(WANTED))
+    }
+
+    fn marks(&self) -> Marks {
+        Marks {
+            mark: self.mark,
+            with: self.mark_use,
+        }
+    }
+
+    fn want(&mut self, wanted: bool) {
+        for rule in &mut self.rules {
+            rule.set(WANTED, wanted);
+        }
+    }
+
+    /// Returns whether no driver has a rule, nor gets one any more.
+    fn is_clean(&self) -> bool {
+        self.waiting == 0
+            && self
+                .rules
+                .iter()
+                .all(|rule| !rule.is(INSTALLED) && !rule.is(BUSY) && !rule.is(WANTED))
+    }
+}
+
+impl HwFlow {
+    /// Makes a flow, known by its connection. Sleeps; fails with `ENOMEM`.
+    pub(super) fn new(link: Link, table: &Arc<Table>, entry: &FlowOffload) -> Result<Arc<Self>> {
+        // Tables of several namespaces may share a driver, so ids are the whole module's.
+        static LAST_ID: Atomic<u64> = Atomic::new(0);
+
+        let monitor = table.monitor();
+        let flow = Arc::pin_init(
+            pin_init!(Self {
+                hashes: BOTH.map(|dir| entry.tuple_hash(dir)),
+                id: LAST_ID.fetch_add(1, Relaxed) + 1,
+                conntrack: entry.conntrack().into(),
+                table: table.clone(),
+                attached <- link.into_attached(State::default()),
+                place: monitor.index().place(),
+                original_links <- ListLinks::new(),
+                reply_links <- ListLinks::new(),
+                original_tracker <- AtomicTracker::new(),
+                reply_tracker <- AtomicTracker::new(),
+                original_tag: LaneTag::new(),
+                reply_tag: LaneTag::new(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+
+        // The core forgets a flow at once when its connection or its route is gone, and makes a new one
+        // for the next packet, but takes its time with the DESTROY of the old one.
+        let result = monitor.flows().insert(&flow).and_then(|older| {
+            for older in older.iter().flatten() {
+                older.evict();
+                flow.wait_for(older)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            monitor.flows().remove(&flow);
+            return Err(error);
+        }
+        Ok(flow)
+    }
+
+    fn lock(&self) -> AttachedGuard<'_, State> {
+        self.attached.lock()
+    }
+
+    fn monitor(&self) -> &Monitor {
+        self.table.monitor()
+    }
+
+    pub(super) fn place(&self) -> &LockedBy<Place, Maps> {
+        &self.place
+    }
+
+    /// Unlike the core's cookie, the address of the tuple, it is never used again for another flow.
+    fn id(&self, dir: Direction, port: &Port) -> RuleId {
+        RuleId {
+            cookie: (self.id << 1) as usize | dir as usize,
+            priority: port.priority(),
+        }
+    }
+
+    /// Puts off rules until those of `older` are gone. Fails with `ENOMEM`.
+    fn wait_for(self: &Arc<Self>, older: &Self) -> Result {
+        let mut trouble = Some(KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?);
+        self.lock().waiting += 1;
+
+        let mut state = older.lock();
+        let result = if state.is_clean() {
+            Ok(false)
+        } else {
+            match &mut state.trouble {
+                Some(trouble) => trouble.successors.push(self.clone(), GFP_ATOMIC),
+                none => none
+                    .insert(trouble.take().ok_or(ENOMEM)?)
+                    .successors
+                    .push(self.clone(), GFP_ATOMIC),
+            }
+            .map(|()| true)
+        };
+        let has_stale = state.rules.iter().any(|rule| rule.is(STALE));
+        drop(state);
+        let mut state = self.lock();
+        if !matches!(result, Ok(true)) {
+            state.waiting -= 1;
+        } else if has_stale {
+            state.entry().inspect(|entry| self.log_waiting(entry));
+        }
+        result?;
+        Ok(())
+    }
+
+    /// Logs that the flow stays in software as long as it waits for older ones.
+    fn log_waiting(&self, entry: &FlowOffload) {
+        let refusal = Refusal {
+            dir: Direction::Original,
+            cause: Cause::StaleRule,
+        };
+        let original = entry.describe_packets(Direction::Original);
+
+        self.monitor().log().refused(
+            jiffies64(),
+            entry.net(),
+            original.as_ref(),
+            &refusal,
+            InSoftware::Both,
+        );
+    }
+
+    /// Has the works of its devices bring the rules in line with what is wanted. Does not sleep.
+    fn push_wanted(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
+        let mut pushes = [const { None }; 2];
+
+        for dir in BOTH {
+            let rule = *state.rule(dir);
+            let lane = match (rule.is(WANTED), rule.is(INSTALLED)) {
+                (true, false) if state.waiting == 0 => Some(Lane::Add),
+                (false, true) if !rule.is(STALE) => Some(Lane::Withdraw),
+                (true, true) if rule.is(POLL) => Some(Lane::Poll),
+                _ => None,
+            };
+            // Without the parameter `partial`, the reply direction comes after the original one.
+            let is_later = lane == Some(Lane::Add)
+                && dir == Direction::Reply
+                && !self.monitor().config().keeps_partial
+                && !state.is_installed(Direction::Original);
+            if !rule.is(BUSY) && !is_later {
+                pushes[dir as usize] = lane.zip(state.port(dir).cloned());
+            }
+        }
+        drop(state);
+
+        for (dir, push) in BOTH.into_iter().zip(pushes) {
+            if let Some((lane, port)) = push {
+                port.device().push(self, dir, lane);
+            }
+        }
+    }
+
+    /// Follows up a change: sets `[HW_OFFLOAD]`, and lets go of what waits for the flow. Sleeps.
+    fn update(&self) {
+        let mut state = self.lock();
+        let is_clean = state.is_clean();
+        let successors = match &mut state.trouble {
+            Some(trouble) if is_clean => core::mem::take(&mut trouble.successors),
+            _ => KVec::new(),
+        };
+        let is_gone = state.entry().is_none();
+        // A successor has no rules before this one is clean, and sets the bit after it.
+        self.conntrack.set_hw_offload(state.is_in_hardware());
+        drop(state);
+
+        if is_clean && is_gone {
+            self.monitor().flows().remove(self);
+        }
+        for successor in &successors {
+            let mut state = successor.lock();
+            state.waiting -= 1;
+            if state.is_clean() {
+                drop(state);
+                successor.update();
+            } else {
+                successor.push_wanted(state);
+            }
+        }
+    }
+
+    /// Stops the flow in software and hardware: its packets are the host's from now on, which may make
+    /// a new entry for them. Does not wait for drivers; sleeps.
+    pub(super) fn evict(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let is_first = state.phase != Phase::Evicted;
+
+        state.phase = Phase::Evicted;
+        state.want(false);
+        if let Some(entry) = state.entry() {
+            entry.teardown();
+        }
+        self.push_wanted(state);
+        if is_first {
+            self.monitor().index().remove(self);
+            self.update();
+        }
+    }
+
+    /// As [`Self::evict`], after a change that the flow's next entry may not know of yet.
+    pub(super) fn evict_changed(self: &Arc<Self>) {
+        self.monitor().note_eviction();
+        self.evict();
+    }
+
+    /// Takes the rules out of hardware; the flow goes on in software. Does not wait for drivers; sleeps.
+    pub(super) fn withdraw(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.want(false);
+        self.push_wanted(state);
+        self.update();
+    }
+
+    /// As [`Self::withdraw`] if a rule is, or is to be, in this port.
+    pub(super) fn withdraw_from(self: &Arc<Self>, port: &Arc<Port>) {
+        let is_there = self
+            .lock()
+            .ports
+            .iter()
+            .flatten()
+            .any(|found| Arc::ptr_eq(found, port));
+        if is_there {
+            self.withdraw();
+        }
+    }
+
+    /// The entry is gone. Does not wait for drivers; sleeps.
+    pub(super) fn destroy(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.want(false);
+        let has_rules = state.any_installed();
+        self.push_wanted(state);
+
+        self.monitor().index().remove(self);
+        self.update();
+        if !has_rules {
+            // The core has cleared `[HW_OFFLOAD]`, which may be a newer flow's.
+            if let Some(newer) = self.monitor().flows().get(self.hashes[0]) {
+                let state = newer.lock();
+                if core::ptr::eq(newer.conntrack(), self.conntrack()) && state.is_in_hardware() {
+                    newer.conntrack.set_hw_offload(true);
+                }
+            }
+        }
+    }
+
+    pub(super) fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
+    }
+
+    /// The core offers the flow. Does not wait for drivers; sleeps.
+    pub(super) fn offer(self: &Arc<Self>, entry: &FlowOffload) {
+        let now = jiffies64();
+        let mut state = self.lock();
+
+        if state.phase == Phase::Evicted {
+            drop(state);
+            return entry.teardown();
+        }
+        if state.any_installed() {
+            // Packets of a flow in hardware have reached the host. Most are exceptions, but maybe the
+            // hardware has lost a rule.
+            self.request_poll(&mut state, now as u32);
+        }
+        if state.waiting > 0 && state.phase == Phase::Tracked {
+            // For a second at least.
+            self.log_waiting(entry);
+            return self.push_wanted(state);
+        }
+        if state.is_complete() {
+            return self.push_wanted(state);
+        }
+        let is_due = self.is_outdated(&state)
+            || state.trouble.as_ref().is_none_or(|trouble| {
+                trouble
+                    .retry
+                    .is_over(now as u32, self.monitor().retry_generation())
+            });
+        if !is_due {
+            return self.push_wanted(state);
+        }
+        self.push_wanted(state);
+
+        if let Err(refusal) = self.prepare(entry, now) {
+            self.refuse(refusal);
+        }
+    }
+
+    /// Returns whether something has changed since the route was looked for in vain, or it has not been
+    /// looked for yet.
+    fn is_outdated(&self, state: &State) -> bool {
+        match state.phase {
+            Phase::New => true,
+            Phase::Unrouted => state.trouble.as_ref().is_none_or(|trouble| {
+                let looked_up = aging::full_width(jiffies64(), trouble.refused_at);
+                looked_up <= self.monitor().last_eviction()
+            }),
+            Phase::Tracked | Phase::Evicted => false,
+        }
+    }
+
+    /// Finds the route, and has the rules installed.
+    fn prepare(self: &Arc<Self>, entry: &FlowOffload, now: u64) -> Result<(), Refusal> {
+        let net = entry.net();
+        let refusal = |dir, cause| Refusal { dir, cause };
+        let Some(flow) = entry.describe(net) else {
+            return Err(refusal(Direction::Original, Cause::NotIp));
+        };
+        let Some(is_tracked) = self.track(entry, &flow, net, now) else {
+            return Ok(());
+        };
+        let partial = self.monitor().config().keeps_partial;
+        let ports = BOTH.map(|dir| self.table.port(flow.tuple(dir).ingress));
+
+        // No driver is bothered with one direction if there cannot be a rule for the other.
+        let mut first = None;
+        let mut wanted = [true; 2];
+        for dir in BOTH {
+            if self.lock().rule(dir).is(STALE) {
+                return Err(refusal(dir, Cause::StaleRule));
+            }
+            let result = match &ports[dir as usize] {
+                Some(port) if port.device().may_take_rules() => port.device().check(&flow, dir),
+                _ => Err(Cause::NotBound(flow.tuple(dir).ingress)),
+            };
+            if let Err(cause) = result {
+                if !partial || !is_tracked {
+                    return Err(refusal(dir, cause));
+                }
+                wanted[dir as usize] = false;
+                first = first.or(Some(refusal(dir, cause)));
+            }
+        }
+        if !is_tracked {
+            let has_tunnel = flow.tuples.iter().any(|tuple| tuple.lwtunnel.is_some());
+            let cause = if has_tunnel {
+                Cause::RouteTunnel
+            } else {
+                Cause::RouteMismatch
+            };
+            return Err(refusal(Direction::Original, cause));
+        }
+
+        let mut state = self.lock();
+        if state.phase == Phase::Tracked {
+            for (dir, port) in BOTH.into_iter().zip(ports) {
+                let rule = state.rule(dir);
+                if !rule.is(INSTALLED) && !rule.is(BUSY) {
+                    rule.set(WANTED, wanted[dir as usize]);
+                    state.ports[dir as usize] = port;
+                }
+            }
+        }
+        self.push_wanted(state);
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Looks up the route, and has events find the flow. Returns whether the host would send its packets
+    /// as the entry does, or `None` if the flow has been evicted.
+    fn track(
+        self: &Arc<Self>,
+        entry: &FlowOffload,
+        flow: &Flow,
+        net: &Net,
+        now: u64,
+    ) -> Option<bool> {
+        let monitor = self.monitor();
+        let phase = self.lock().phase;
+        match phase {
+            Phase::Tracked => return Some(true),
+            Phase::Evicted => return None,
+            Phase::New | Phase::Unrouted => {}
+        }
+
+        let generation = monitor.event_generation();
+        let Some(route) = FlowRoute::find(net, flow, self.conntrack.mark()) else {
+            let is_stale = self.may_be_stale(entry, phase, now);
+            let mut state = self.lock();
+            if state.phase != Phase::Evicted {
+                state.phase = Phase::Unrouted;
+            }
+            drop(state);
+            if is_stale {
+                self.evict();
+                return None;
+            }
+            return Some(false);
+        };
+
+        // What cannot be followed, for lack of memory, must not go on.
+        if monitor
+            .index()
+            .insert(&route, nat_addresses(flow), self)
+            .is_err()
+        {
+            self.evict();
+            return None;
+        }
+        monitor.stale().forget(&self.conntrack);
+        let mut state = self.lock();
+        let is_evicted = state.phase == Phase::Evicted;
+        if !is_evicted {
+            state.phase = Phase::Tracked;
+            let marks = route.marks();
+            state.mark = marks.mark;
+            state.mark_use = marks.with;
+        }
+        drop(state);
+        if is_evicted {
+            monitor.index().remove(self);
+            return None;
+        }
+        // What has changed before the index had the flow can be seen by now.
+        if monitor.event_generation() != generation && !route.is_current(net) {
+            self.evict_changed();
+            return None;
+        }
+        Some(true)
+    }
+
+    /// Returns whether the mismatch may come from a route change after the entry was created.
+    fn may_be_stale(&self, entry: &FlowOffload, phase: Phase, now: u64) -> bool {
+        let monitor = self.monitor();
+        let is_frozen = BOTH.iter().any(|&dir| entry.is_xmit_direct(dir));
+
+        is_frozen
+            && match phase {
+                Phase::New => monitor.stale().rejects(
+                    &self.conntrack,
+                    now,
+                    monitor.last_eviction(),
+                    ms(1000) as u32,
+                ),
+                _ => self.is_outdated(&self.lock()),
+            }
+    }
+
+    /// Something stands against a direction. Sleeps.
+    fn refuse(self: &Arc<Self>, refusal: Refusal) {
+        let now = jiffies64();
+        let monitor = self.monitor();
+        let mut trouble = KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT).ok();
+        let mut state = self.lock();
+
+        if monitor.config().keeps_partial {
+            state.rule(refusal.dir).set(WANTED, false);
+        } else {
+            state.want(false);
+        }
+        if state.trouble.is_none() {
+            state.trouble = trouble.take();
+        }
+        // Without memory, it is offered again in a second.
+        if let Some(trouble) = &mut state.trouble {
+            let generation = monitor.retry_generation();
+            trouble.refused_at = now as u32;
+            trouble
+                .retry
+                .refused(now as u32, ms(1000) as u32, generation);
+        }
+        let other = refusal.dir.reverse();
+        let what = if state.rule(other).is(WANTED) {
+            InSoftware::One
+        } else {
+            InSoftware::Both
+        };
+        if let Some(entry) = state.entry() {
+            let original = entry.describe_packets(Direction::Original);
+            monitor
+                .log()
+                .refused(now, entry.net(), original.as_ref(), &refusal, what);
+        }
+        self.push_wanted(state);
+        self.update();
+    }
+
+    /// Brings the rule of a direction in line with what is wanted, as far as it is `device`'s. Called by
+    /// a work of the device; sleeps, and calls the driver.
+    pub(super) fn work(self: &Arc<Self>, dir: Direction, device: &Arc<OffloadDevice>) {
+        loop {
+            match self.next_step(dir, device) {
+                Step::Nothing => break,
+                Step::Move(port, lane) => {
+                    port.device().push(self, dir, lane);
+                    break;
+                }
+                Step::Add(port, flow) => {
+                    if let Err(cause) = self.add_rule(dir, &port, &flow) {
+                        self.refuse(Refusal { dir, cause });
+                    }
+                }
+                Step::Remove(port) => {
+                    if !self.del_rule(dir, &port) {
+                        break;
+                    }
+                }
+                Step::Poll(port) => self.poll(dir, &port),
+            }
+        }
+    }
+
+    fn next_step(&self, dir: Direction, device: &Arc<OffloadDevice>) -> Step {
+        let mut state = self.lock();
+        let rule = *state.rule(dir);
+        let Some(port) = state.port(dir).cloned() else {
+            return Step::Nothing;
+        };
+        if rule.is(BUSY) || rule.is(STALE) {
+            return Step::Nothing;
+        }
+
+        let is_next = dir == Direction::Original
+            || self.monitor().config().keeps_partial
+            || state.is_installed(Direction::Original);
+        let step = match (rule.is(WANTED), rule.is(INSTALLED)) {
+            (true, false) if is_next && state.waiting == 0 => {
+                // The core is about to take it away: nothing is to be installed any more.
+                let Some(entry) = state.entry().filter(|entry| !entry.is_leaving()) else {
+                    return Step::Nothing;
+                };
+                match entry.describe(entry.net()) {
+                    Some(flow) => Step::Add(port, flow),
+                    None => return Step::Nothing,
+                }
+            }
+            (false, true) => Step::Remove(port),
+            (true, true) if rule.is(POLL) => Step::Poll(port),
+            _ => return Step::Nothing,
+        };
+        let (Step::Add(port, _) | Step::Remove(port) | Step::Poll(port)) = &step else {
+            return step;
+        };
+        if !Arc::ptr_eq(port.device(), device) {
+            let lane = match step {
+                Step::Add(..) => Lane::Add,
+                Step::Remove(..) => Lane::Withdraw,
+                _ => Lane::Poll,
+            };
+            return Step::Move(port.clone(), lane);
+        }
+        state.rule(dir).set(BUSY, true);
+        step
+    }
+
+    fn add_rule(self: &Arc<Self>, dir: Direction, port: &Port, flow: &Flow) -> Result<(), Cause> {
+        let result = match port.reserve() {
+            // The entry may be freed, but the connection, and so the namespace, is not.
+            Ok(()) => port
+                .device()
+                .add_rule(self.id(dir, port), flow, dir, self.conntrack.net())
+                .inspect_err(|_| port.release()),
+            Err(_) => Err(Cause::NotBound(flow.tuple(dir).ingress)),
+        };
+        let mut state = self.lock();
+        let rule = state.rule(dir);
+
+        rule.set(BUSY, false);
+        rule.set(INSTALLED, result.is_ok());
+        if result.is_ok() {
+            let now = jiffies64() as u32;
+            state.polled = now;
+            if !state.is_installed(dir.reverse()) {
+                state.lastused = now;
+            }
+            let is_whole = BOTH.iter().all(|&dir| state.is_installed(dir));
+            let is_over = state
+                .trouble
+                .as_ref()
+                .is_some_and(|trouble| trouble.successors.is_empty());
+            let trouble = if is_whole && is_over {
+                state.trouble.take()
+            } else {
+                None
+            };
+            self.push_wanted(state);
+            drop(trouble);
+            self.update();
+        }
+        result
+    }
+
+    /// Returns whether the rule is gone.
+    fn del_rule(self: &Arc<Self>, dir: Direction, port: &Port) -> bool {
+        let device = port.device();
+        let id = self.id(dir, port);
+        let is_retried = self.lock().rule(dir).is(RETRIED);
+        let mut result = Ok(());
+
+        // What it did since it was last asked goes to conntrack.
+        let is_lost = match self.table.has_counter() {
+            true => match device.rule_stats(id) {
+                Ok(stats) => {
+                    self.account(dir, stats);
+                    false
+                }
+                Err(Lost) => true,
+            },
+            false => is_retried && device.has_lost(id),
+        };
+        if !is_lost {
+            result = device.del_rule(id);
+        }
+
+        let mut state = self.lock();
+        let rule = state.rule(dir);
+        rule.set(BUSY, false);
+        if is_retried {
+            device.retried(result.is_ok());
+        }
+        match result {
+            Ok(()) => {
+                rule.set(INSTALLED, false);
+                rule.set(RETRIED, false);
+                drop(state);
+                port.release();
+                let state = self.lock();
+                self.push_wanted(state);
+                self.update();
+                true
+            }
+            Err(error) => {
+                rule.set(STALE, true);
+                let successor = state
+                    .trouble
+                    .as_ref()
+                    .and_then(|trouble| trouble.successors.first().cloned());
+                drop(state);
+                if let Some(successor) = successor {
+                    let state = successor.lock();
+                    state.entry().inspect(|entry| successor.log_waiting(entry));
+                }
+                port.set_stale(true);
+                if !is_retried {
+                    Self::warn_stale(device, error);
+                }
+                device.push_stale(self, dir);
+                false
+            }
+        }
+    }
+
+    fn warn_stale(device: &OffloadDevice, error: DriverError) {
+        pr_warn_ratelimited!(
+            "{}: the driver did not remove a rule: {}; it goes on forwarding, the removal will be \
+             tried again\n",
+            device.dev().name(),
+            error
+        );
+    }
+
+    /// A removal that failed is to be tried again.
+    pub(super) fn retry_stale(self: &Arc<Self>, dir: Direction) {
+        let mut state = self.lock();
+        let Some(port) = state.port(dir).cloned() else {
+            return;
+        };
+
+        state.rule(dir).set(STALE, false);
+        state.rule(dir).set(RETRIED, true);
+        drop(state);
+        port.set_stale(false);
+        port.device().push(self, dir, Lane::Withdraw);
+    }
+
+    /// The driver, which failed to remove a rule, is about to be unbound.
+    pub(super) fn give_up(self: &Arc<Self>, dir: Direction) {
+        let mut state = self.lock();
+        let port = state.port(dir).cloned();
+        let rule = state.rule(dir);
+
+        rule.set(INSTALLED, false);
+        rule.set(STALE, false);
+        rule.set(RETRIED, false);
+        drop(state);
+        if let Some(port) = port {
+            port.set_stale(false);
+            port.release();
+        }
+        self.update();
+    }
+
+    fn account(&self, dir: Direction, stats: FlowStats) {
+        if self.table.has_counter() && stats.packets > 0 {
+            self.conntrack.account(dir, stats.packets, stats.bytes);
+        }
+    }
+
+    fn poll(self: &Arc<Self>, dir: Direction, port: &Port) {
+        let result = port.device().rule_stats(self.id(dir, port));
+        let now = jiffies64() as u32;
+        let mut state = self.lock();
+        let rule = state.rule(dir);
+
+        rule.set(BUSY, false);
+        rule.set(POLL, false);
+        match result {
+            Ok(stats) => {
+                state.polled = now;
+                let hit = stats.lastused as u32;
+                let is_newer = (hit.wrapping_sub(state.lastused) as i32) > 0;
+                if stats.lastused != 0 && is_newer && now.wrapping_sub(hit) as i32 >= 0 {
+                    state.lastused = hit;
+                    if let Some(entry) = state.entry() {
+                        let expires = hit.wrapping_add(entry.lifetime() as u32);
+                        if expires.wrapping_sub(entry.expires()) as i32 > 0 {
+                            entry.set_expires(expires);
+                        }
+                    }
+                }
+                drop(state);
+                self.account(dir, stats);
+                if stats.packets > 0 {
+                    self.verify(dir);
+                }
+            }
+            Err(Lost) => {
+                // The core offers the flow again as soon as packets reach the host.
+                rule.set(INSTALLED, false);
+                state.want(false);
+                drop(state);
+                port.release();
+                let state = self.lock();
+                self.push_wanted(state);
+                self.update();
+            }
+        }
+    }
+
+    /// Hardware forwards packets of a direction: events should have said if the host would not, but
+    /// there are changes for which no notifier exists. Sleeps.
+    fn verify(self: &Arc<Self>, dir: Direction) {
+        let Some(paths) = self.monitor().index().paths_of(self) else {
+            return;
+        };
+        let Some(is_current) = self.with_route(&paths, |net, route| {
+            let is_current = route.dir_is_current(net, dir);
+            if is_current {
+                // The host does not send to the neighbour, and would forget it.
+                paths[dir as usize].forward.confirm_neighbour(net);
+            }
+            is_current
+        }) else {
+            return;
+        };
+
+        if !is_current {
+            self.evict_changed();
+        }
+    }
+
+    /// Calls `f`, which must not sleep, with the route of a flow by these paths, if it has an entry.
+    pub(super) fn with_route<R>(
+        &self,
+        paths: &[Arc<super::index::Path>; 2],
+        f: impl FnOnce(&Net, &FlowRoute) -> R,
+    ) -> Option<R> {
+        let state = self.lock();
+        let entry = state.entry()?;
+        let net = entry.net();
+        let flow = entry.describe_packets_of_both()?;
+        let [original, reply] = paths;
+        let route =
+            FlowRoute::from_paths(&flow, [&original.forward, &reply.forward], state.marks());
+
+        Some(f(net, &route))
+    }
+
+    /// Has the drivers asked for the statistics of the rules. The caller pushes.
+    fn request_poll(&self, state: &mut State, now: u32) {
+        // Not more than once in a while, however often it is asked for.
+        if now.wrapping_sub(state.polled) < ms(100) as u32 {
+            return;
+        }
+        for rule in &mut state.rules {
+            if rule.is(INSTALLED) {
+                rule.set(POLL, true);
+            }
+        }
+    }
+
+    /// Returns when a packet was last seen by hardware or software, such that the flow lives as long as
+    /// it should; has the drivers asked.
+    pub(super) fn stats(self: &Arc<Self>, entry: &FlowOffload) -> FlowStats {
+        let now = jiffies64();
+        let mut state = self.lock();
+        let hit = if state.any_installed() {
+            aging::full_width(now, state.lastused)
+        } else {
+            0
+        };
+
+        if state.phase == Phase::Evicted {
+            drop(state);
+            entry.teardown();
+        } else {
+            self.request_poll(&mut state, now as u32);
+            self.push_wanted(state);
+        }
+        FlowStats {
+            lastused: aging::lastused(now, entry.expires(), entry.lifetime(), hit),
+            ..FlowStats::default()
+        }
+    }
+
+    /// As [`Self::stats`] for an entry without a flow.
+    pub(super) fn stats_without(entry: &FlowOffload) -> FlowStats {
+        FlowStats {
+            lastused: aging::lastused(jiffies64(), entry.expires(), entry.lifetime(), 0),
+            ..FlowStats::default()
+        }
+    }
+
+    /// Looks at the flow once a second: as long as hardware has it, it lives as long as packets come by
+    /// there, and the core need not ask for that. Returns whether its time is over. Does not sleep.
+    pub(super) fn gc(self: &Arc<Self>, entry: &FlowOffload) -> bool {
+        let now = jiffies64() as u32;
+        let mut state = self.lock();
+
+        if state.phase == Phase::Evicted {
+            return true;
+        }
+        if !state.any_installed() {
+            return false;
+        }
+        let lifetime = entry.lifetime() as u32;
+        let expires = entry.expires();
+        let second = ms(1000) as u32;
+        // The core asks for statistics in the last nine tenths of the lifetime, and sets the timeout
+        // for a packet in software if that makes a difference of more than a second.
+        let is_ours = lifetime > 10 * (second + 1);
+        if expires != state.expires {
+            let by_software = expires.wrapping_sub(lifetime);
+            if by_software.wrapping_sub(state.lastused) as i32 > 0 {
+                state.lastused = by_software;
+            }
+        }
+        let idle = now.wrapping_sub(state.lastused);
+        let polled_after = state.polled.wrapping_sub(state.lastused);
+        let is_over = idle as i32 >= lifetime as i32;
+        if is_over && polled_after as i32 >= lifetime as i32 {
+            entry.set_expires(now);
+            return true;
+        }
+        if is_ours {
+            state.expires = now.wrapping_add(lifetime - second - 1);
+            entry.set_expires(state.expires);
+        }
+        if is_over || now.wrapping_sub(state.polled) >= second.max(lifetime / 10) {
+            self.request_poll(&mut state, now);
+            self.push_wanted(state);
+        }
+        false
+    }
+}
+
+/// The addresses to which the packets of a flow are translated, but for those of its two ends.
+fn nat_addresses(flow: &Flow) -> [Option<IpAddr>; 2] {
+    let [original, reply] = &flow.tuples;
+
+    [
+        flow.snat.then(|| reply.addresses.dst()),
+        flow.dnat.then(|| original.addresses.dst()),
+    ]
+}
+
+/// When a refused flow may be offered to the driver again.
+///
+/// The core offers a flow again each second in which packets of it reach the host. A driver that had no
+/// room a second ago hardly has any now, so each refusal doubles the time until the next try. A
+/// device that joins the table, goes up or down changes everything.
+#[derive(Default)]
+pub(super) struct Backoff {
+    until: u32,
+    generation: u32,
+    refusals: u8,
+}
+
+impl Backoff {
+    /// No longer than 64 seconds: 1 << 6.
+    const MAX_SHIFT: u8 = 6;
+
+    /// Returns whether a try may be made at `now`, in jiffies, in this generation.
+    fn is_over(&self, now: u32, generation: u32) -> bool {
+        self.refusals == 0
+            || now.wrapping_sub(self.until) as i32 >= 0
+            || generation != self.generation
+    }
+
+    /// A try has failed; `second` is one second in jiffies.
+    fn refused(&mut self, now: u32, second: u32, generation: u32) {
+        self.generation = generation;
+        self.until = now.wrapping_add(second << self.refusals.min(Self::MAX_SHIFT));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+}
+
+// Locks are larger where they are checked.
+#[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_DEBUG_LOCK_ALLOC, CONFIG_PREEMPT_RT)))]
+kernel::build_assert::static_assert!(size_of::<usize>() + size_of::<HwFlow>() <= 192);
+
+#[kernel::macros::kunit_tests(nft_offload_hw_flow)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_flow_waits_twice_as_long_each_time() {
+        const SECOND: u32 = 250;
+        let mut backoff = Backoff::default();
+        let mut now = u32::MAX - 10 * SECOND;
+        let mut waits = [0; 9];
+
+        assert!(backoff.is_over(now, 1));
+        for wait in &mut waits {
+            backoff.refused(now, SECOND, 1);
+            assert!(!backoff.is_over(now, 1));
+            assert!(backoff.is_over(now, 2));
+            while !backoff.is_over(now, 1) {
+                now = now.wrapping_add(SECOND);
+                *wait += 1;
+            }
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+
+        backoff = Backoff::default();
+        backoff.refused(now, SECOND, 1);
+        assert!(backoff.is_over(now.wrapping_add(SECOND), 1));
+    }
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All devices that take rules.
+//!
+//! A device may be in several flowtables, or in one of them several times, at least for a moment:
+//! when a ruleset replaces itself in one transaction, the new flowtable or hook is bound before the
+//! old one is unbound. Most drivers refuse a second binding of a device, so all share one.
+
+use crate::{
+    net::{
+        device::NetDevice,
+        eopnotsupp,
+        flow_block::{BindError, FlowBlock, SetupType},
+        notifier::DeviceHandler,
+        rtnl::Rtnl, //
+    },
+    offload::{
+        config::Config,
+        device::{OffloadDevice, Port},
+        table::Table, //
+    },
+    ratelimit::pr_warn_ratelimited,
+    work::{Work, Worker, Workqueue}, //
+};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    new_mutex,
+    prelude::*,
+    static_lock_class,
+    sync::{Arc, LockClassKey, Mutex}, //
+};
+
+/// The devices of all flowtables.
+///
+/// There are as many as users wrote into flowtables; only what changes these looks for one here.
+#[pin_data]
+pub(crate) struct BoundDevices {
+    config: Config,
+    workqueue: Arc<Workqueue>,
+    /// Held while a driver is bound or unbound.
+    #[pin]
+    bound: Mutex<KVec<Bound>>,
+}
+
+struct Bound {
+    device: Arc<OffloadDevice>,
+    /// Where it takes rules. One without any waits for RTNL, with which alone it can be unbound.
+    ports: KVec<(Arc<Port>, Arc<Table>)>,
+    /// RTNL is needed to bind it, and has not been had yet.
+    is_pending: bool,
+}
+
+/// How a driver is to be bound.
+enum Verdict {
+    Bound(Arc<FlowBlock>),
+    /// With RTNL held, by a work.
+    NeedsRtnl,
+}
+
+impl BoundDevices {
+    pub(super) fn new(config: Config, workqueue: Arc<Workqueue>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            config,
+            workqueue,
+            bound <- new_mutex!(KVec::new()),
+        })
+    }
+
+    pub(super) fn workqueue(&self) -> &Arc<Workqueue> {
+        &self.workqueue
+    }
+
+    /// Binds the driver of a device for flowtables. One that has nothing for these may take rules of tc.
+    fn bind_driver(dev: &NetDevice) -> Result<Verdict, BindError> {
+        if !dev.has_setup_tc() {
+            // Drivers keep lists of indirect blocks under RTNL.
+            return match Rtnl::try_lock() {
+                Some(_rtnl) => FlowBlock::bind(dev, SetupType::Indirect).map(Verdict::Bound),
+                None => Ok(Verdict::NeedsRtnl),
+            };
+        }
+        match FlowBlock::bind(dev, SetupType::Ft) {
+            Ok(driver) if driver.takes_rules() => Ok(Verdict::Bound(driver)),
+            Err(error) if error.errno() != eopnotsupp() => Err(error),
+            // It has refused, or agreed without a callback (netdevsim).
+            _ => Ok(Verdict::NeedsRtnl),
+        }
+    }
+
+    /// As [`Self::bind_driver`] with RTNL held.
+    fn bind_with_rtnl(dev: &NetDevice, _rtnl: &Rtnl) -> Result<Arc<FlowBlock>, BindError> {
+        if !dev.has_setup_tc() {
+            return FlowBlock::bind(dev, SetupType::Indirect);
+        }
+        let driver = FlowBlock::bind(dev, SetupType::Block).inspect_err(|error| {
+            if error.errno() == EBUSY {
+                pr_warn_ratelimited!(
+                    "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
+                    dev.name()
+                );
+            }
+        })?;
+        if driver.takes_rules() {
+            Ok(driver)
+        } else {
+            Err(eopnotsupp().into())
+        }
+    }
+
+    /// Adds a port of `table` to a device, whose driver is bound if it is not yet, now or by a work.
+    /// Fails with the driver's error, or `ENOMEM`. Sleeps.
+    pub(super) fn bind(
+        self: &Arc<Self>,
+        worker: &Worker<Binder>,
+        dev: &NetDevice,
+        priority: i32,
+        table: impl FnOnce() -> Result<Arc<Table>>,
+    ) -> Result<(Arc<Port>, Arc<Table>), BindError> {
+        let mut bound = self.bound.lock();
+        let found = bound.iter().position(|bound| bound.device.is(dev));
+
+        if let Some(index) = found {
+            let Bound { device, ports, .. } = &mut bound[index];
+            if let Some(driver) = device.driver() {
+                driver.rebind()?;
+            }
+            let (port, table) = (Port::new(device.clone(), priority)?, table()?);
+            ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
+            return Ok((port, table));
+        }
+
+        bound.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let mut ports = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
+        let verdict = Self::bind_driver(dev)?;
+        let table = table()?;
+        let device = OffloadDevice::new(dev, &self.workqueue)?;
+        let port =
+            Port::new(device.clone(), priority).inspect_err(|_| drop(device.take_driver()))?;
+        ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
+        let is_pending = match verdict {
+            Verdict::Bound(driver) => {
+                device.set_driver(Some(driver), self.config.dialect);
+                false
+            }
+            Verdict::NeedsRtnl => true,
+        };
+        let new = Bound {
+            device,
+            ports,
+            is_pending,
+        };
+        bound.push(new, GFP_KERNEL_ACCOUNT)?;
+        drop(bound);
+        if is_pending {
+            worker.queue();
+        }
+        Ok((port, table))
+    }
+
+    /// Has the driver of a device, in which a table has a port already, bound anew if it has
+    /// unregistered. Sleeps.
+    pub(super) fn rebind(&self, port: &Port) -> Result<(), BindError> {
+        let _bound = self.bound.lock();
+        match port.device().driver() {
+            Some(driver) => Ok(driver.rebind()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a port, in which no rule is left, and unbinds the device if it has no other one: by a
+    /// work if RTNL is needed. Sleeps.
+    pub(super) fn unbind(&self, worker: &Worker<Binder>, port: &Arc<Port>) {
+        let mut bound = self.bound.lock();
+        let device = port.device();
+        let Some(found) = bound
+            .iter_mut()
+            .find(|bound| Arc::ptr_eq(&bound.device, device))
+        else {
+            return;
+        };
+
+        found.ports.retain(|(known, _)| !Arc::ptr_eq(known, port));
+        if !found.ports.is_empty() {
+            return;
+        }
+        let needs_rtnl = match device.driver() {
+            Some(driver) => driver.setup_type() != SetupType::Ft,
+            None => false,
+        };
+        if needs_rtnl {
+            worker.queue();
+        } else {
+            Self::unbind_where(&mut bound, |found| Arc::ptr_eq(&found.device, device));
+        }
+    }
+
+    /// Unbinds those of the drivers that no table uses.
+    fn unbind_where(bound: &mut KVec<Bound>, mut which: impl FnMut(&Bound) -> bool) {
+        bound.retain(|found| {
+            let goes = found.ports.is_empty() && which(found);
+            if goes {
+                drop(found.device.take_driver());
+            }
+            !goes
+        });
+    }
+
+    /// Binds and unbinds what waits for RTNL. Sleeps.
+    fn run_with_rtnl(&self) {
+        let waits = |bound: &Bound| bound.is_pending || bound.ports.is_empty();
+        if !self.bound.lock().iter().any(waits) {
+            return;
+        }
+        let rtnl = Rtnl::lock();
+        let mut bound = self.bound.lock();
+
+        Self::unbind_where(&mut bound, |_| true);
+        for found in bound.iter_mut().filter(|found| found.is_pending) {
+            found.is_pending = false;
+            let device = &found.device;
+            match Self::bind_with_rtnl(device.dev(), &rtnl) {
+                Ok(driver) => {
+                    device.set_driver(Some(driver), self.config.dialect);
+                    pr_info!("{}: takes rules, of tc\n", device.dev().name());
+                }
+                Err(error) => {
+                    pr_warn_ratelimited!(
+                        "{}: cannot offload, so its flows stay in software: {}\n",
+                        device.dev().name(),
+                        error
+                    );
+                    device.set_driver(None, None);
+                }
+            }
+            for (_, table) in &found.ports {
+                table.monitor().device_changed();
+            }
+        }
+    }
+
+    /// The ports of a device.
+    fn ports(&self, dev: &NetDevice) -> Result<KVec<(Arc<Port>, Arc<Table>)>> {
+        let bound = self.bound.lock();
+        let mut ports = KVec::new();
+
+        for found in bound.iter().filter(|bound| bound.device.is(dev)) {
+            ports.extend_from_slice(&found.ports, GFP_KERNEL)?;
+        }
+        Ok(ports)
+    }
+}
+
+impl DeviceHandler for BoundDevices {
+    fn netdev_unregistered(&self, dev: &NetDevice) {
+        Self::unbind_where(&mut self.bound.lock(), |found| found.device.is(dev));
+    }
+
+    fn indr_cleanup(&self, dev: &NetDevice) {
+        // There must be memory for this, or rules would stay.
+        let ports = loop {
+            if let Ok(ports) = self.ports(dev) {
+                break ports;
+            }
+        };
+
+        for (port, table) in &ports {
+            port.device().retry_stale();
+            table.withdraw(port);
+            port.wait();
+        }
+        pr_warn_ratelimited!(
+            "{}: the driver unregistered; flows continue in software. Reload the ruleset to offload \
+             them again\n",
+            dev.name()
+        );
+    }
+}
+
+/// What has to be done with RTNL held, which nothing may wait for that is called with it held.
+pub(crate) struct Binder(Arc<BoundDevices>);
+
+impl Binder {
+    pub(super) fn new(devices: Arc<BoundDevices>) -> Self {
+        Self(devices)
+    }
+}
+
+impl Work for Binder {
+    fn lock_classes() -> [Pin<&'static LockClassKey>; 2] {
+        [static_lock_class!(), static_lock_class!()]
+    }
+
+    fn run(&self, _worker: &Worker<Self>) {
+        self.0.run_with_rtnl();
+    }
+}
+
+impl Drop for Binder {
+    fn drop(&mut self) {
+        // The work may not have come to it.
+        self.0.run_with_rtnl();
+    }
+}

@@ -1,0 +1,642 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The route of a flow, as the host would take it now.
+//!
+//! A flowtable entry keeps the frame's addresses and the device from the time when it was made, and
+//! so does a rule in hardware. What the host would do is found here in the same steps as in
+//! nf_flow_table_path.c: route, neighbour, devices from the top down.
+
+use crate::{
+    net::{
+        device::MacAddress,
+        flow_rule::{
+            Addresses,
+            ETH_P_IP,
+            ETH_P_IPV6,
+            ETH_P_PPP_SES,
+            IPPROTO_TCP,
+            IPPROTO_UDP, //
+        },
+        namespace::Net,
+        route::{DevPath, DevPathType, FlowKey, Neighbour, NextHop}, //
+    },
+    netfilter::{
+        conntrack::Direction,
+        flow::{Encap, Flow, Tuple, Xmit, ENCAP_MAX}, //
+    },
+};
+use core::net::IpAddr;
+
+/// How packets reach a neighbour.
+///
+/// Ordered by neighbour first: [`ForwardPath::first_to`] is before all others to the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ForwardPath {
+    /// Index of the device that the route leads to.
+    pub(super) ifindex: u32,
+    /// The gateway, or the receiver itself.
+    pub(super) neighbour: IpAddr,
+    /// Of the packets: a gateway may be of the other family.
+    ether_type: u16,
+    /// Index of the device at the info, which is the hardware's.
+    pub(super) egress: u32,
+    source: MacAddress,
+    dest: MacAddress,
+    /// From the outermost header inwards.
+    encaps: [Option<Encap>; ENCAP_MAX],
+    /// How long the route lets packets be.
+    mtu: u32,
+}
+
+/// What is below a device, `struct nft_forward_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ForwardInfo {
+    egress: u32,
+    source: MacAddress,
+    dest: MacAddress,
+    encaps: [Option<Encap>; ENCAP_MAX],
+}
+
+impl ForwardInfo {
+    /// Follows a frame to `dest` down to the device that sends it. `None` if a flowtable cannot.
+    /// C: `nft_dev_path_info()`.
+    fn from_stack(dest: MacAddress, steps: impl Iterator<Item = DevPath>) -> Option<Self> {
+        let mut info = Self {
+            egress: 0,
+            source: [0; 6],
+            dest,
+            encaps: [None; ENCAP_MAX],
+        };
+        // From the innermost header outwards.
+        let mut encaps = [None; ENCAP_MAX];
+        let mut count = 0;
+
+        for step in steps {
+            if info.source == [0; 6] {
+                info.source = step.source;
+            }
+            let tag = match step.kind {
+                DevPathType::Vlan { proto, id } | DevPathType::BridgeTag { proto, id } => {
+                    Some((proto, id))
+                }
+                DevPathType::Pppoe { session, peer } => {
+                    info.dest = peer;
+                    Some((ETH_P_PPP_SES, session))
+                }
+                DevPathType::BridgeUntag => {
+                    count = usize::checked_sub(count, 1)?;
+                    encaps[count] = None;
+                    None
+                }
+                DevPathType::BridgeUntagByPort => {
+                    encaps
+                        .get_mut(usize::checked_sub(count, 1)?)?
+                        .as_mut()
+                        .map(|encap: &mut Encap| encap.ingress_vlan = true)?;
+                    None
+                }
+                DevPathType::Ethernet | DevPathType::Dsa | DevPathType::Bridge => None,
+                DevPathType::Other => return None,
+            };
+            if let Some((proto, id)) = tag {
+                *encaps.get_mut(count)? = Some(Encap {
+                    proto,
+                    id,
+                    ingress_vlan: false,
+                });
+                count += 1;
+            }
+            if !matches!(
+                step.kind,
+                DevPathType::Bridge
+                    | DevPathType::BridgeTag { .. }
+                    | DevPathType::BridgeUntag
+                    | DevPathType::BridgeUntagByPort
+            ) {
+                info.egress = step.ifindex;
+            }
+            if step.kind == DevPathType::Dsa {
+                break;
+            }
+        }
+
+        for (to, from) in info.encaps.iter_mut().zip(encaps[..count].iter().rev()) {
+            *to = *from;
+        }
+        Some(info)
+    }
+}
+
+impl ForwardPath {
+    /// Returns a path that is not after any path to this neighbour.
+    pub(super) fn first_to(ifindex: u32, neighbour: IpAddr) -> Self {
+        Self {
+            ifindex,
+            neighbour,
+            ether_type: 0,
+            egress: 0,
+            source: [0; 6],
+            dest: [0; 6],
+            encaps: [None; ENCAP_MAX],
+            mtu: 0,
+        }
+    }
+
+    /// How packets reach the neighbour now; `None` if they do not.
+    fn find(net: &Net, ifindex: u32, neighbour: IpAddr, ether_type: u16, mtu: u32) -> Option<Self> {
+        let dest = if net.is_ethernet(ifindex) {
+            match net.neighbour(ifindex, neighbour) {
+                Neighbour::Valid(mac) => mac,
+                Neighbour::Invalid | Neighbour::Unknown => return None,
+            }
+        } else {
+            [0; 6]
+        };
+        let steps = net.forward_path(ifindex, dest, ether_type).ok()?;
+        let info = ForwardInfo::from_stack(dest, steps.iter())?;
+
+        Some(Self {
+            ifindex,
+            neighbour,
+            ether_type,
+            egress: info.egress,
+            source: info.source,
+            dest: info.dest,
+            encaps: info.encaps,
+            mtu,
+        })
+    }
+
+    fn by(net: &Net, hop: NextHop, receiver: IpAddr) -> Option<Self> {
+        let ether_type = match receiver {
+            IpAddr::V4(_) => ETH_P_IP,
+            IpAddr::V6(_) => ETH_P_IPV6,
+        };
+        let neighbour = hop.gateway.unwrap_or(receiver);
+
+        Self::find(net, hop.ifindex, neighbour, ether_type, hop.mtu)
+    }
+
+    /// Returns whether packets still reach the neighbour by this path. Does not sleep.
+    pub(super) fn is_current(&self, net: &Net) -> bool {
+        let now = Self::find(net, self.ifindex, self.neighbour, self.ether_type, self.mtu);
+        now.as_ref() == Some(self)
+    }
+
+    /// Does to the neighbour's entry what sending a packet does, so that the host asks a neighbour that
+    /// has not been heard of for long whether it is still there. Does not sleep.
+    ///
+    /// C: `neigh_event_send()`.
+    pub(super) fn confirm_neighbour(&self, net: &Net) {
+        net.confirm_neighbour(self.ifindex, self.neighbour);
+    }
+
+    /// Returns the MAC address to which frames are sent.
+    pub(super) fn dmac(&self) -> MacAddress {
+        self.dest
+    }
+
+    /// Returns whether `flow` sends packets of direction `dir` by this path.
+    fn is_of(&self, flow: &Flow, dir: Direction) -> bool {
+        let back = flow.tuple(dir.reverse());
+
+        flow.tuple(dir).xmit
+            == Xmit::Ethernet {
+                ifindex: self.egress,
+                source: self.source,
+                dest: self.dest,
+            }
+            && back.ingress == self.egress
+            && back.encaps == self.encaps
+    }
+}
+
+/// One direction of a [`FlowRoute`].
+#[derive(Clone, Copy)]
+struct DirRoute {
+    key: FlowKey,
+    /// Another mark with which the same route is found.
+    other_mark: Option<u32>,
+    path: ForwardPath,
+}
+
+/// The route of both directions of a flow, `struct nf_flow_route`.
+#[derive(Clone, Copy)]
+pub(super) struct FlowRoute([DirRoute; 2]);
+
+/// With which marks the routes of a flow are found, one for each direction: all that is to be kept of
+/// a route beside its paths.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Marks {
+    /// The connection's mark when the route was found.
+    pub(super) mark: u32,
+    pub(super) with: [MarkUse; 2],
+}
+
+/// What a direction's route has to do with the connection's mark.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum MarkUse {
+    /// It is found without the mark.
+    #[default]
+    Without,
+    /// It is found with the mark, and not without.
+    With,
+    /// It is found both ways.
+    Both,
+}
+
+/// The route of a packet of direction `dir`, between the translations of its destination and of its
+/// source.
+fn flow_key(flow: &Flow, dir: Direction, iif: u32, mark: u32) -> FlowKey {
+    let (this, back) = (flow.tuple(dir), flow.tuple(dir.reverse()));
+    let src = |addresses| match addresses {
+        Addresses::V4 { src, .. } => IpAddr::from(src),
+        Addresses::V6 { src, .. } => IpAddr::from(src),
+    };
+    let (sport, dport) = match this.l4proto {
+        IPPROTO_TCP | IPPROTO_UDP => (this.ports.src, back.ports.src),
+        _ => (0, 0),
+    };
+
+    FlowKey {
+        iif,
+        mark,
+        l4proto: this.l4proto,
+        src: src(this.addresses),
+        dst: src(back.addresses),
+        sport,
+        dport,
+    }
+}
+
+/// The device by which packets of a tuple come in, in the eyes of IP, if its tags tell.
+fn input(net: &Net, tuple: &Tuple) -> Option<u32> {
+    let tags = tuple.encaps.iter().flatten();
+    let tagged = tags.copied().try_fold(tuple.ingress, |ifindex, tag| {
+        net.device_of_tag(ifindex, tag.proto, tag.id)
+    })?;
+
+    net.device_of_ip(tagged)
+}
+
+/// What is found for both directions, the original one first, each with the device by which the other
+/// one `leaves`: by `find` from a direction and the device by which its packets come in. Begins with
+/// `dir` and `iif`, and `None` if it comes to no end.
+fn settle<T>(
+    dir: Direction,
+    iif: u32,
+    find: impl Fn(Direction, u32) -> Option<T>,
+    leaves: impl Fn(&T) -> u32,
+) -> Option<[T; 2]> {
+    const ROUNDS: usize = 4;
+    let in_order = |this, back| match dir {
+        Direction::Original => [this, back],
+        Direction::Reply => [back, this],
+    };
+    let mut came_by = iif;
+    let mut this = find(dir, iif)?;
+
+    for _ in 0..ROUNDS {
+        let back = find(dir.reverse(), leaves(&this))?;
+        if leaves(&back) == came_by {
+            return Some(in_order(this, back));
+        }
+        came_by = leaves(&back);
+        let again = find(dir, came_by)?;
+        if leaves(&again) == leaves(&this) {
+            return Some(in_order(again, back));
+        }
+        this = again;
+    }
+    None
+}
+
+impl DirRoute {
+    /// Finds the route of packets of direction `dir` that come in by the device `iif`, if it is what
+    /// `flow` does with them, and whether those with the connection's mark would go elsewhere.
+    fn find(net: &Net, flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Option<(Self, bool)> {
+        let look = |mark| {
+            let key = flow_key(flow, dir, iif, mark);
+            let hops = net.next_hops(&key).ok()?;
+            let path = hops
+                .iter()
+                .filter_map(|hop| ForwardPath::by(net, hop, key.dst))
+                .find(|path| path.is_of(flow, dir));
+            Some((key, path))
+        };
+        let marked = if mark == 0 { None } else { look(mark) };
+
+        let unmarked = look(0);
+        if let Some((key, Some(path))) = marked {
+            let other_mark = unmarked.and_then(|(_, found)| (found? == path).then_some(0));
+            let route = Self {
+                key,
+                other_mark,
+                path,
+            };
+            return Some((route, false));
+        }
+
+        let (key, path) = unmarked?;
+        let route = Self {
+            key,
+            other_mark: None,
+            path: path?,
+        };
+        Some((route, marked.is_some()))
+    }
+
+    fn mark_use(&self) -> MarkUse {
+        match (self.key.mark, self.other_mark) {
+            (0, _) => MarkUse::Without,
+            (_, None) => MarkUse::With,
+            (_, Some(_)) => MarkUse::Both,
+        }
+    }
+
+    /// Returns whether the routes still lead to the path; whether that still exists is not asked.
+    fn route_is_current(&self, net: &Net) -> bool {
+        let other = self.other_mark.map(|mark| FlowKey { mark, ..self.key });
+
+        core::iter::once(self.key).chain(other).all(|key| {
+            net.next_hops(&key).is_ok_and(|hops| {
+                hops.iter().any(|hop| {
+                    hop.ifindex == self.path.ifindex
+                        && hop.gateway.unwrap_or(key.dst) == self.path.neighbour
+                        && hop.mtu == self.path.mtu
+                })
+            })
+        })
+    }
+}
+
+impl FlowRoute {
+    /// Finds the route that `flow` takes, if the host would take it now. Does not sleep.
+    ///
+    /// Packets come in by the device at which the other direction leaves, and rules may ask for
+    /// that; so either direction's route is the one that is found with the device of the other
+    /// ([`settle`]). Where to begin is guessed.
+    pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
+        let guesses = [
+            (Direction::Reply, input(net, flow.tuple(Direction::Reply))),
+            (
+                Direction::Original,
+                input(net, flow.tuple(Direction::Original)),
+            ),
+            (Direction::Reply, Some(0)),
+        ];
+
+        guesses.into_iter().find_map(|(dir, iif)| {
+            let found = settle(
+                dir,
+                iif?,
+                |dir, iif| DirRoute::find(net, flow, dir, iif, mark),
+                |(route, _)| route.path.ifindex,
+            )?;
+            Self::if_sure(found)
+        })
+    }
+
+    /// Packets may have been routed by their mark, which is not kept anywhere: only those without
+    /// one, and with that of the connection, are found again. If both lead to the same path, the flow
+    /// is evicted as soon as one of them leads elsewhere.
+    ///
+    /// If the connection's mark selects another route, it is unknown whether this direction's packets
+    /// carry it: `nft_flow_route()` looks up both directions with the mark of one packet. But if the
+    /// other direction's route needs the mark, the entry is from a packet with the mark, and
+    /// `nft_flow_route()` has seen that it would come back.
+    fn if_sure(found: [(DirRoute, bool); 2]) -> Option<Self> {
+        let [(original, is_odd), (reply, is_odd_back)] = found;
+        let needs_mark = |route: &DirRoute| route.mark_use() == MarkUse::With;
+
+        let is_sure = (!is_odd || needs_mark(&reply)) && (!is_odd_back || needs_mark(&original));
+        is_sure.then_some(Self([original, reply]))
+    }
+
+    /// Returns a route that was found before: `flow`'s, by these paths, with these marks.
+    pub(super) fn from_paths(flow: &Flow, paths: [&ForwardPath; 2], marks: Marks) -> Self {
+        Self(Direction::BOTH.map(|dir| {
+            // Packets come in by the device at which those of the other direction leave.
+            let iif = paths[dir.reverse() as usize].ifindex;
+            let (mark, other_mark) = match marks.with[dir as usize] {
+                MarkUse::Without => (0, None),
+                MarkUse::With => (marks.mark, None),
+                MarkUse::Both => (marks.mark, Some(0)),
+            };
+            DirRoute {
+                key: flow_key(flow, dir, iif, mark),
+                other_mark,
+                path: *paths[dir as usize],
+            }
+        }))
+    }
+
+    /// Returns with which marks the route was found.
+    pub(super) fn marks(&self) -> Marks {
+        let [original, reply] = &self.0;
+
+        Marks {
+            mark: original.key.mark | reply.key.mark,
+            with: [original.mark_use(), reply.mark_use()],
+        }
+    }
+
+    /// Returns the path and the destination of each direction, the original one first.
+    pub(super) fn hops(&self) -> [(&ForwardPath, IpAddr); 2] {
+        let [original, reply] = &self.0;
+        [
+            (&original.path, original.key.dst),
+            (&reply.path, reply.key.dst),
+        ]
+    }
+
+    /// Returns whether the route of direction `dir` still leads to its path; whether that still exists
+    /// is not asked. Does not sleep.
+    pub(super) fn route_is_current(&self, net: &Net, dir: Direction) -> bool {
+        self.0[dir as usize].route_is_current(net)
+    }
+
+    /// Returns whether the host would still send packets of direction `dir` by the same path. Does not
+    /// sleep.
+    pub(super) fn dir_is_current(&self, net: &Net, dir: Direction) -> bool {
+        self.route_is_current(net, dir) && self.0[dir as usize].path.is_current(net)
+    }
+
+    /// Returns whether the host would still send packets of both directions by the same paths. Does
+    /// not sleep.
+    pub(super) fn is_current(&self, net: &Net) -> bool {
+        Direction::BOTH
+            .iter()
+            .all(|&dir| self.dir_is_current(net, dir))
+    }
+}
+
+#[kernel::macros::kunit_tests(nft_offload_route)]
+mod tests {
+    use super::*;
+    use crate::net::flow_rule::ETH_P_8021Q;
+
+    const PEER: MacAddress = [2, 0, 0, 0, 0, 9];
+
+    fn step(ifindex: u32, kind: DevPathType) -> DevPath {
+        DevPath {
+            ifindex,
+            source: [2, 0, 0, 0, 1, ifindex as u8],
+            kind,
+        }
+    }
+
+    fn vlan(id: u16) -> DevPathType {
+        DevPathType::Vlan {
+            proto: ETH_P_8021Q,
+            id,
+        }
+    }
+
+    fn tag(proto: u16, id: u16, ingress_vlan: bool) -> Option<Encap> {
+        Some(Encap {
+            proto,
+            id,
+            ingress_vlan,
+        })
+    }
+
+    #[test]
+    fn a_device_without_others_below_sends_by_itself() {
+        let info = ForwardInfo::from_stack(PEER, [step(3, DevPathType::Ethernet)].into_iter());
+
+        assert_eq!(
+            info,
+            Some(ForwardInfo {
+                egress: 3,
+                source: [2, 0, 0, 0, 1, 3],
+                dest: PEER,
+                encaps: [None; 2],
+            })
+        );
+    }
+
+    #[test]
+    fn headers_are_those_of_the_devices_on_the_way_outermost_first() {
+        let steps = [
+            step(9, vlan(20)),
+            step(8, vlan(10)),
+            step(3, DevPathType::Ethernet),
+        ];
+        let Some(info) = ForwardInfo::from_stack(PEER, steps.into_iter()) else {
+            return assert!(false);
+        };
+
+        assert_eq!(info.egress, 3);
+        // As the uppermost device has it.
+        assert_eq!(info.source, [2, 0, 0, 0, 1, 9]);
+        assert_eq!(
+            info.encaps,
+            [tag(ETH_P_8021Q, 10, false), tag(ETH_P_8021Q, 20, false)]
+        );
+    }
+
+    #[test]
+    fn a_session_has_its_own_peer() {
+        let steps = [
+            step(
+                9,
+                DevPathType::Pppoe {
+                    session: 7,
+                    peer: PEER,
+                },
+            ),
+            step(3, DevPathType::Ethernet),
+        ];
+        let Some(info) = ForwardInfo::from_stack([0; 6], steps.into_iter()) else {
+            return assert!(false);
+        };
+
+        assert_eq!(info.dest, PEER);
+        assert_eq!(info.encaps, [tag(ETH_P_PPP_SES, 7, false), None]);
+    }
+
+    #[test]
+    fn bridges_put_tags_on_and_take_them_off() {
+        let port = step(3, DevPathType::Ethernet);
+        let encaps = |steps: &[DevPath]| {
+            ForwardInfo::from_stack(PEER, steps.iter().copied())
+                .map(|info| (info.egress, info.encaps))
+        };
+        let tagged = DevPathType::BridgeTag {
+            proto: ETH_P_8021Q,
+            id: 5,
+        };
+
+        assert_eq!(
+            encaps(&[step(9, tagged), port]),
+            Some((3, [tag(ETH_P_8021Q, 5, false), None]))
+        );
+        assert_eq!(
+            encaps(&[step(10, vlan(5)), step(9, DevPathType::BridgeUntag), port]),
+            Some((3, [None; 2]))
+        );
+        assert_eq!(
+            encaps(&[
+                step(10, vlan(5)),
+                step(9, DevPathType::BridgeUntagByPort),
+                port
+            ]),
+            Some((3, [tag(ETH_P_8021Q, 5, true), None]))
+        );
+        assert_eq!(encaps(&[step(9, DevPathType::BridgeUntag), port]), None);
+        assert_eq!(
+            encaps(&[step(9, DevPathType::BridgeUntagByPort), port]),
+            None
+        );
+    }
+
+    #[test]
+    fn what_a_flowtable_cannot_do_has_no_path() {
+        assert!(ForwardInfo::from_stack(PEER, [step(3, DevPathType::Other)].into_iter()).is_none());
+        let three = [
+            step(9, vlan(1)),
+            step(8, vlan(2)),
+            step(7, vlan(3)),
+            step(3, DevPathType::Ethernet),
+        ];
+        assert!(ForwardInfo::from_stack(PEER, three.into_iter()).is_none());
+    }
+
+    /// A network in which packets of either direction leave by a device that depends on how they
+    /// have come in.
+    fn found(dir: Direction, iif: u32, net: impl Fn(Direction, u32) -> u32) -> Option<[u32; 2]> {
+        let find = |dir, iif| Some(net(dir, iif)).filter(|&device| device != 0);
+        settle(dir, iif, find, |&device| device)
+    }
+
+    #[test]
+    fn each_direction_is_found_with_the_device_of_the_other() {
+        // By 1 and 2, but replies that come in by no device, or by 2, leave by 3 and by 1.
+        let net = |dir, iif| match (dir, iif) {
+            (Direction::Original, 1) => 2,
+            (Direction::Reply, 2) => 1,
+            (Direction::Original, 3) => 2,
+            (Direction::Reply, 0) => 3,
+            _ => 0,
+        };
+
+        assert_eq!(found(Direction::Reply, 2, net), Some([2, 1]));
+        assert_eq!(found(Direction::Original, 1, net), Some([2, 1]));
+        // The first guess decides nothing.
+        assert_eq!(found(Direction::Reply, 0, net), Some([2, 1]));
+        assert_eq!(found(Direction::Original, 0, net), None);
+    }
+
+    #[test]
+    fn what_comes_to_no_end_is_not_found() {
+        let net = |dir, iif| match (dir, iif) {
+            (Direction::Original, iif) => iif,
+            (Direction::Reply, 1) => 2,
+            (Direction::Reply, _) => 1,
+        };
+
+        assert_eq!(found(Direction::Reply, 1, net), None);
+        assert_eq!(found(Direction::Original, 1, net), None);
+    }
+}
