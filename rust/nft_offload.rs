@@ -5,7 +5,10 @@
 //! The abstractions of C are in [`net`] and [`netfilter`], the module's own logic is in
 //! [`offload`].
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 use net::module::{c_module, CModule};
 use netfilter::flow_table_type::Registration;
 use offload::{
@@ -51,7 +54,18 @@ module! {
 }
 
 struct NftOffload {
+    // In this order: no table is left when the context is settled.
     _types: Registration<Table>,
+    _context: Settled,
+}
+
+/// The context, of which nothing is under way any more when this is dropped.
+struct Settled(Arc<Context>);
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        self.0.settle();
+    }
 }
 
 impl kernel::Module for NftOffload {
@@ -76,6 +90,7 @@ impl kernel::Module for NftOffload {
         Ok(Self {
             // SAFETY: The types keep the context, and that the notifiers, which are of this type.
             _types: unsafe { Registration::new(module, &context) }?,
+            _context: Settled(context),
         })
     }
 }

@@ -161,6 +161,16 @@ impl Workqueue {
     }
 }
 
+impl Workqueue {
+    /// Waits for all works that are queued. Sleeps.
+    ///
+    /// C: `flush_workqueue()`.
+    pub(crate) fn flush(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::shim_flush_workqueue(self.0.as_ptr()) }
+    }
+}
+
 impl Drop for Workqueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. Sleeps; those who drop it may.

@@ -226,6 +226,7 @@ bool shim_net_has_ip_tunnels(const struct net *net);
 
 /* two works of a workqueue: c/worker.c */
 struct workqueue_struct *shim_alloc_workqueue(const char *name);
+void shim_flush_workqueue(struct workqueue_struct *queue);
 struct shim_worker {
 	struct workqueue_struct *queue;
 	struct work_struct now;

@@ -244,8 +244,8 @@ bool shim_block_is_unlocked(const struct shim_block *block)
 /* Whether there is a driver that does not leave. */
 bool shim_block_takes_rules(struct shim_block *block)
 {
-	guard(rwsem_read)(&block->lock);
-	return !block->leaving && !list_empty(&block->block.cb_list);
+	return !READ_ONCE(block->leaving) &&
+	       !list_empty_careful(&block->block.cb_list);
 }
 
 /* Hands @cls to the driver behind @block. */

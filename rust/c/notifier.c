@@ -212,8 +212,12 @@ static void __net_exit shim_net_exit(struct net *net)
 	struct shim_net *from = shim_net(net);
 
 	unregister_nexthop_notifier(net, &from->nexthop);
-	if (rcu_access_pointer(from->handler))
-		notifiers_registered->net_exit(shim_net_take_handler(net));
+	if (rcu_access_pointer(from->handler)) {
+		void *handler = shim_net_take_handler(net);
+
+		if (handler)
+			notifiers_registered->net_exit(handler);
+	}
 	shim_net_unwatch_routes(net);
 }
 

@@ -7,6 +7,11 @@ struct workqueue_struct *shim_alloc_workqueue(const char *name)
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
 }
 
+void shim_flush_workqueue(struct workqueue_struct *queue)
+{
+	flush_workqueue(queue);
+}
+
 static void worker_now(struct work_struct *work)
 {
 	struct shim_worker *worker = container_of(work, struct shim_worker, now);
@@ -50,8 +55,7 @@ void shim_worker_later(struct shim_worker *worker, unsigned long delay)
 
 void shim_worker_stop(struct shim_worker *worker)
 {
-	/* One may start the other, but nobody else starts either any more. */
-	cancel_work_sync(&worker->now);
-	cancel_delayed_work_sync(&worker->later);
-	cancel_work_sync(&worker->now);
+	/* Either may queue the other. */
+	disable_work_sync(&worker->now);
+	disable_delayed_work_sync(&worker->later);
 }

@@ -275,7 +275,7 @@ impl FlowBlock {
     }
 
     /// `false` if the driver agreed to be bound and gave no callback (netdevsim), or leaves or has
-    /// left. Sleeps.
+    /// left. Does not sleep.
     pub(crate) fn takes_rules(&self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::shim_block_takes_rules(self.block.get()) }

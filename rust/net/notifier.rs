@@ -135,6 +135,25 @@ impl NetRef {
         Some(result)
     }
 
+    /// Takes the namespace away, and calls `f` with it when no other call is under way. Sleeps.
+    pub(crate) fn end_with<R>(&self, f: impl FnOnce(&Net) -> R) -> Option<R> {
+        let mut used = self.net.lock();
+        let net = used.net.take()?;
+        // `end` waits for this call too.
+        used.calls += 1;
+        while used.calls > 1 {
+            self.returned.wait(&mut used);
+        }
+        drop(used);
+
+        // SAFETY: By the type invariant the namespace is valid as long as the call is counted.
+        let result = f(unsafe { Net::from_raw(net) });
+        let mut used = self.net.lock();
+        used.calls -= 1;
+        self.returned.notify_all();
+        Some(result)
+    }
+
     /// Takes the namespace away. Sleeps.
     fn end(&self) {
         let mut used = self.net.lock();
@@ -296,9 +315,10 @@ impl<H: NetHandler, D: DeviceHandler> Notifiers<H, D> {
     /// Sleeps.
     pub(crate) fn detach(&self, net: &Net) {
         // SAFETY: The namespace is valid.
-        let handler = unsafe { bindings::shim_net_take_handler(net.as_raw()) };
-        // SAFETY: As above.
         unsafe { bindings::shim_net_unwatch_routes(net.as_raw()) };
+        // Last, as the end of the namespace waits for this if it finds the handler.
+        // SAFETY: As above.
+        let handler = unsafe { bindings::shim_net_take_handler(net.as_raw()) };
         if !handler.is_null() {
             // SAFETY: `attach` made it by `Arc::into_raw`, and by the type invariant from an `H`.
             drop(unsafe { Arc::from_raw(handler.cast_const().cast::<H>()) });

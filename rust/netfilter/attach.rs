@@ -91,18 +91,14 @@ impl<S: Unpin> DerefMut for AttachedGuard<'_, S> {
 }
 
 /// The permission to make the object of an entry.
-pub(crate) struct Link(NonNull<FlowOffload>);
+pub(crate) struct Link(());
 
 impl Link {
     /// Makes the object's part for the entry.
     pub(crate) fn into_attached<S>(self, state: S) -> impl PinInit<Attached<S>> {
-        // INVARIANT: `Attachment::attach` drops an object that it does not attach, and what is
-        // attached is detached before the entry is freed.
+        // INVARIANT: There is no entry before `Attachment::attach`.
         pin_init!(Attached {
-            inner <- new_spinlock!(Inner {
-                entry: Some(self.0),
-                state,
-            }),
+            inner <- new_spinlock!(Inner { entry: None, state }),
         })
     }
 }
@@ -158,10 +154,14 @@ impl<'a, F: HwObject> Attachment<'a, F> {
         if self.get().is_some() {
             return Err(EEXIST);
         }
-        let object = make(Link(NonNull::from(self.entry)))?;
-        if object.attached().inner.lock().entry != Some(NonNull::from(self.entry)) {
+        let object = make(Link(()))?;
+        let mut inner = object.attached().inner.lock();
+        if inner.entry.is_some() {
             return Err(EINVAL);
         }
+        // INVARIANT: What is attached is detached before the entry is freed.
+        inner.entry = Some(NonNull::from(self.entry));
+        drop(inner);
 
         self.set_raw(Arc::into_raw(object.clone()));
         Ok(object)

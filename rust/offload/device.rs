@@ -172,8 +172,10 @@ impl OffloadDevice {
             self.set_bound(driver, dialect);
         }
         let mut queue = self.queue.lock();
-        queue.is_started = true;
-        queue.idle = (1 << queue.works.len()) - 1;
+        if !queue.is_started {
+            queue.is_started = true;
+            queue.idle = (1 << queue.works.len()) - 1;
+        }
         queue.wake();
     }
 
@@ -229,8 +231,14 @@ impl OffloadDevice {
 
     /// Returns whether the driver takes rules, or may do so when it is bound.
     pub(super) fn may_take_rules(&self) -> bool {
-        match self.driver() {
-            Some(driver) => driver.takes_rules(),
+        // No reference is taken, the last one of which would unbind the driver.
+        let takes_rules = self
+            .driver
+            .lock()
+            .as_ref()
+            .map(|driver| driver.takes_rules());
+        match takes_rules {
+            Some(takes_rules) => takes_rules,
             None => {
                 let queue = self.queue.lock();
                 !queue.is_started && !queue.works.is_empty()
@@ -394,16 +402,21 @@ impl OffloadDevice {
         }
     }
 
-    /// Has [`HwFlow::work`] called for a direction of a flow, sooner the more urgent `lane` is. Does
+    /// Has [`HwFlow::work`] called for a direction of a flow, sooner the more urgent `lane` is. Returns
+    /// `false` if the device is being unbound, or is unbound, and nothing is done for it any more. Does
     /// not sleep.
-    pub(super) fn push(&self, flow: &Arc<HwFlow>, dir: Direction, lane: Lane) {
+    pub(super) fn push(&self, flow: &Arc<HwFlow>, dir: Direction, lane: Lane) -> bool {
         let mut queue = self.queue.lock();
 
-        // Where it is being taken out of a queue, it is about to be worked on. A device without works is
-        // unbound.
-        if !queue.works.is_empty() && queue.push(flow.clone(), dir, lane) {
+        if queue.works.is_empty() {
+            return false;
+        }
+
+        // Where it is being taken out of a queue, it is about to be worked on.
+        if queue.push(flow.clone(), dir, lane) {
             queue.wake();
         }
+        true
     }
 
     /// Keeps a flow whose rule could not be removed, to be tried again.
@@ -411,6 +424,7 @@ impl OffloadDevice {
         let pause = self.pause.load(Relaxed);
         let mut queue = self.queue.lock();
 
+        // If it is in an earlier lane, it comes back from there.
         queue.push(flow.clone(), dir, Lane::Stale);
         if let Some(work) = queue.works.first() {
             work.queue_delayed(ms(pause * 1000));
@@ -494,6 +508,8 @@ struct PortRules {
     stale: usize,
     /// The device leaves the table.
     leaving: bool,
+    /// Calls of [`Port::wait`].
+    waiters: usize,
 }
 
 impl Port {
@@ -533,7 +549,7 @@ impl Port {
     pub(super) fn release(&self) {
         let mut rules = self.rules.lock();
         rules.count -= 1;
-        if rules.leaving {
+        if rules.waiters > 0 {
             self.settled.notify_all();
         }
     }
@@ -546,7 +562,7 @@ impl Port {
         } else {
             rules.stale -= 1;
         }
-        if rules.leaving {
+        if rules.waiters > 0 {
             self.settled.notify_all();
         }
     }
@@ -560,11 +576,11 @@ impl Port {
     /// ones, as the port is closed or its driver takes none. Sleeps.
     pub(super) fn wait(&self) {
         let mut rules = self.rules.lock();
-        let was_leaving = core::mem::replace(&mut rules.leaving, true);
 
+        rules.waiters += 1;
         while rules.count > rules.stale {
             self.settled.wait(&mut rules);
         }
-        rules.leaving = was_leaving;
+        rules.waiters -= 1;
     }
 }

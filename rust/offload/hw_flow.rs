@@ -201,6 +201,8 @@ struct Trouble {
 #[expect(clippy::large_enum_variant)] // It is on the stack, and not for long.
 enum Step {
     Nothing,
+    /// The rule is stale, and stays in that lane.
+    Keep(Arc<Port>),
     /// Another device's work is to do it.
     Move(Arc<Port>, Lane),
     Add(Arc<Port>, Flow),
@@ -294,7 +296,7 @@ impl HwFlow {
         let result = monitor.flows().insert(&flow).and_then(|older| {
             for older in older.iter().flatten() {
                 older.evict();
-                flow.wait_for(older)?;
+                flow.wait_for(older, entry)?;
             }
             Ok(())
         });
@@ -326,7 +328,7 @@ impl HwFlow {
     }
 
     /// Puts off rules until those of `older` are gone. Fails with `ENOMEM`.
-    fn wait_for(self: &Arc<Self>, older: &Self) -> Result {
+    fn wait_for(self: &Arc<Self>, older: &Self, entry: &FlowOffload) -> Result {
         let mut trouble = Some(KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?);
         self.lock().waiting += 1;
 
@@ -345,11 +347,10 @@ impl HwFlow {
         };
         let has_stale = state.rules.iter().any(|rule| rule.is(STALE));
         drop(state);
-        let mut state = self.lock();
         if !matches!(result, Ok(true)) {
-            state.waiting -= 1;
+            self.lock().waiting -= 1;
         } else if has_stale {
-            state.entry().inspect(|entry| self.log_waiting(entry));
+            self.log_waiting(entry);
         }
         result?;
         Ok(())
@@ -375,9 +376,14 @@ impl HwFlow {
     /// Has the works of its devices bring the rules in line with what is wanted. Does not sleep.
     fn push_wanted(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
         let mut pushes = [const { None }; 2];
+        let mut left = [const { None }; 2];
 
         for dir in BOTH {
             let rule = *state.rule(dir);
+            // A direction without a rule keeps no device.
+            if !rule.is(WANTED) && !rule.is(INSTALLED) && !rule.is(BUSY) {
+                left[dir as usize] = state.ports[dir as usize].take();
+            }
             let lane = match (rule.is(WANTED), rule.is(INSTALLED)) {
                 (true, false) if state.waiting == 0 => Some(Lane::Add),
                 (false, true) if !rule.is(STALE) => Some(Lane::Withdraw),
@@ -394,16 +400,42 @@ impl HwFlow {
             }
         }
         drop(state);
+        drop(left);
 
         for (dir, push) in BOTH.into_iter().zip(pushes) {
             if let Some((lane, port)) = push {
-                port.device().push(self, dir, lane);
+                let is_pushed = port.device().push(self, dir, lane);
+                if !is_pushed && lane == Lane::Add {
+                    // The device has left: the next offer begins anew.
+                    self.lock().want(false);
+                }
             }
         }
     }
 
     /// Follows up a change: sets `[HW_OFFLOAD]`, and lets go of what waits for the flow. Sleeps.
     fn update(&self) {
+        let mut successors = self.follow_up();
+
+        while let Some(successor) = successors.pop() {
+            let mut state = successor.lock();
+            state.waiting -= 1;
+            if !state.is_clean() {
+                successor.push_wanted(state);
+                continue;
+            }
+            // Evicted while it waited: those that wait for it are next.
+            drop(state);
+            let mut more = successor.follow_up();
+            while let Some(flow) = more.pop() {
+                // There was memory for one, which has just been freed.
+                while successors.push(flow.clone(), GFP_KERNEL).is_err() {}
+            }
+        }
+    }
+
+    /// The first part of [`Self::update`]; returns what waits no longer for this flow.
+    fn follow_up(&self) -> KVec<Arc<Self>> {
         let mut state = self.lock();
         let is_clean = state.is_clean();
         let successors = match &mut state.trouble {
@@ -418,16 +450,7 @@ impl HwFlow {
         if is_clean && is_gone {
             self.monitor().flows().remove(self);
         }
-        for successor in &successors {
-            let mut state = successor.lock();
-            state.waiting -= 1;
-            if state.is_clean() {
-                drop(state);
-                successor.update();
-            } else {
-                successor.push_wanted(state);
-            }
-        }
+        successors
     }
 
     /// Stops the flow in software and hardware: its packets are the host's from now on, which may make
@@ -731,8 +754,12 @@ impl HwFlow {
         loop {
             match self.next_step(dir, device) {
                 Step::Nothing => break,
+                Step::Keep(port) => {
+                    port.device().push_stale(self, dir);
+                    break;
+                }
                 Step::Move(port, lane) => {
-                    port.device().push(self, dir, lane);
+                    let _ = port.device().push(self, dir, lane);
                     break;
                 }
                 Step::Add(port, flow) => {
@@ -756,8 +783,11 @@ impl HwFlow {
         let Some(port) = state.port(dir).cloned() else {
             return Step::Nothing;
         };
-        if rule.is(BUSY) || rule.is(STALE) {
+        if rule.is(BUSY) {
             return Step::Nothing;
+        }
+        if rule.is(STALE) {
+            return Step::Keep(port);
         }
 
         let is_next = dir == Direction::Original
@@ -852,6 +882,10 @@ impl HwFlow {
             result = device.del_rule(id);
         }
 
+        // Before the rule can be found to be stale.
+        if result.is_err() {
+            port.set_stale(true);
+        }
         let mut state = self.lock();
         let rule = state.rule(dir);
         rule.set(BUSY, false);
@@ -880,7 +914,6 @@ impl HwFlow {
                     let state = successor.lock();
                     state.entry().inspect(|entry| successor.log_waiting(entry));
                 }
-                port.set_stale(true);
                 if !is_retried {
                     Self::warn_stale(device, error);
                 }
@@ -910,7 +943,14 @@ impl HwFlow {
         state.rule(dir).set(RETRIED, true);
         drop(state);
         port.set_stale(false);
-        port.device().push(self, dir, Lane::Withdraw);
+        if !port.device().push(self, dir, Lane::Withdraw) {
+            let mut state = self.lock();
+            state.rule(dir).set(INSTALLED, false);
+            state.rule(dir).set(RETRIED, false);
+            drop(state);
+            port.release();
+            self.update();
+        }
     }
 
     /// The driver, which failed to remove a rule, is about to be unbound.
@@ -927,6 +967,7 @@ impl HwFlow {
             port.set_stale(false);
             port.release();
         }
+        self.push_wanted(self.lock());
         self.update();
     }
 
@@ -949,7 +990,8 @@ impl HwFlow {
                 state.polled = now;
                 let hit = stats.lastused as u32;
                 let is_newer = (hit.wrapping_sub(state.lastused) as i32) > 0;
-                if stats.lastused != 0 && is_newer && now.wrapping_sub(hit) as i32 >= 0 {
+                let is_hit = stats.lastused != 0 && is_newer && now.wrapping_sub(hit) as i32 >= 0;
+                if is_hit {
                     state.lastused = hit;
                     if let Some(entry) = state.entry() {
                         let expires = hit.wrapping_add(entry.lifetime() as u32);
@@ -960,7 +1002,8 @@ impl HwFlow {
                 }
                 drop(state);
                 self.account(dir, stats);
-                if stats.packets > 0 {
+                // Not all drivers count packets.
+                if stats.packets > 0 || is_hit {
                     self.verify(dir);
                 }
             }

@@ -38,7 +38,7 @@ use kernel::{
     rbtree::RBTree,
     static_lock_class,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
         LockClassKey,
         Mutex, //
@@ -166,7 +166,7 @@ impl Monitor {
         let mut users = self.users.lock();
         if users.count == 0 && !users.is_retired {
             users.is_retired = true;
-            self.net.with(|net| notifiers.detach(net));
+            self.net.end_with(|net| notifiers.detach(net));
         }
     }
 
@@ -197,7 +197,7 @@ impl Monitor {
 
     /// Returns a number that is another one after each event.
     pub(super) fn event_generation(&self) -> u64 {
-        self.events.load(Relaxed)
+        self.events.load(Acquire)
     }
 
     /// Returns a number that is another one after each change that ends all back-offs.
@@ -253,7 +253,9 @@ impl Monitor {
             self.check_paths(net, |_| true);
         }
         if is_lost {
-            self.check_all_routes(worker, net);
+            // All the rest, when what is under way is done.
+            self.bulk.lose();
+            worker.queue();
         }
     }
 
@@ -482,8 +484,9 @@ impl NetHandler for Worker<Monitor> {
             Event::Neighbour { .. } | Event::Device(_) => &self.urgent,
             _ => &self.bulk,
         };
+        // First, so that what looks up a route after the event was looked into sees it.
+        self.events.fetch_add(1, Full);
         queue.put(event);
-        self.events.fetch_add(1, Relaxed);
         self.queue();
     }
 

@@ -120,9 +120,18 @@ impl BoundDevices {
         let found = bound.iter().position(|bound| bound.device.is(dev));
 
         if let Some(index) = found {
-            let Bound { device, ports, .. } = &mut bound[index];
-            if let Some(driver) = device.driver() {
-                driver.rebind()?;
+            let Bound {
+                device,
+                ports,
+                is_pending,
+            } = &mut bound[index];
+            match device.driver() {
+                Some(driver) => driver.rebind()?,
+                // What stood against it may be gone.
+                None => {
+                    *is_pending = true;
+                    worker.queue();
+                }
             }
             let (port, table) = (Port::new(device.clone(), priority)?, table()?);
             ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
@@ -206,7 +215,7 @@ impl BoundDevices {
     }
 
     /// Binds and unbinds what waits for RTNL. Sleeps.
-    fn run_with_rtnl(&self) {
+    pub(super) fn run_with_rtnl(&self) {
         let waits = |bound: &Bound| bound.is_pending || bound.ports.is_empty();
         if !self.bound.lock().iter().any(waits) {
             return;

@@ -74,6 +74,13 @@ impl Context {
         )?)
     }
 
+    /// Unbinds what waits for that, and waits for all works: when there are no tables, no flow refers to
+    /// the context any more. Sleeps, takes RTNL.
+    pub(crate) fn settle(&self) {
+        self.devices.run_with_rtnl();
+        self.devices.workqueue().flush();
+    }
+
     /// Returns the monitor of a namespace, which now has one table more. Sleeps.
     fn monitor(&self, net: &Net) -> Result<Arc<Worker<Monitor>>> {
         loop {
