@@ -3,7 +3,7 @@
 # machines: stock
 # side: host
 # timeout: 3600
-# asked: it takes a quarter of an hour of one CPU
+# asked: it takes twelve minutes of one CPU
 #
 # nft-offload-dkms on a fresh Debian, from its installation on the older of two kernels to its purge. apt, dpkg and
 # DKMS run in a namespace without a network; the kernels run in machines with that very root.
