@@ -32,5 +32,5 @@ check "but the kernel takes no probe there" fails probe translated "$translate"
 flow_open web tcp4
 check "a flow is offloaded" wait_rules 2
 check "bpftrace has seen a rule, by its type" busywait $LIMIT grep "^command 0: 0" "$said"
-check "and who gave it, by names in Rust" busywait $LIMIT grep "_RN.*11nft_offload.*rules" "$said"
+check "bpftrace has seen the caller, by names in Rust" busywait $LIMIT grep "_R.*_11nft_offload7offload" "$said"
 check "the probe has seen it" busywait $LIMIT grep "given: (shim_block_call" /sys/kernel/tracing/trace
