@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The module's part in a flowtable: its callback, and the end of its entries. */
+#include <linux/delay.h>
 #include <linux/rhashtable.h>
 #include <net/netfilter/nf_flow_table.h>
 
@@ -46,8 +47,7 @@ void shim_flowtable_clear_cb(struct nf_flowtable *ft)
 /*
  * For a table without devices: C frees its entries without having to send a
  * DESTROY for each, for which there may be no memory, and @forget, which may
- * sleep, is called for them. An entry for which C has work under way is left
- * to that. Sleeps.
+ * sleep, is called for them. Waits for what C has under way for an entry.
  */
 void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
 				    void (*forget)(struct flow_offload *flow))
@@ -67,16 +67,18 @@ void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
 
 		flow = container_of(found, struct flow_offload,
 				    tuplehash[FLOW_OFFLOAD_DIR_ORIGINAL]);
-		if (test_and_set_bit(NF_FLOW_PENDING, &flow->flags))
+		if (!test_bit(NF_FLOW_HW, &flow->flags))
 			continue;
-		if (test_bit(NF_FLOW_HW, &flow->flags) &&
-		    !test_bit(NF_FLOW_HW_DEAD, &flow->flags)) {
-			rhashtable_walk_stop(&iter);
+		rhashtable_walk_stop(&iter);
+		/* C wakes nobody. */
+		while (test_and_set_bit(NF_FLOW_PENDING, &flow->flags))
+			usleep_range(100, 1000);
+		if (!test_bit(NF_FLOW_HW_DEAD, &flow->flags)) {
 			forget(flow);
 			clear_bit(NF_FLOW_HW, &flow->flags);
-			rhashtable_walk_start(&iter);
 		}
 		clear_bit_unlock(NF_FLOW_PENDING, &flow->flags);
+		rhashtable_walk_start(&iter);
 	}
 	rhashtable_walk_stop(&iter);
 	rhashtable_walk_exit(&iter);
