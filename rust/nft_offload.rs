@@ -88,8 +88,7 @@ impl kernel::Module for NftOffload {
 
         let context = Context::new(config)?;
         Ok(Self {
-            // SAFETY: The types keep the context, and that the notifiers, which are of this type.
-            _types: unsafe { Registration::new(module, &context) }?,
+            _types: Registration::new(module, &context)?,
             _context: Settled(context),
         })
     }

@@ -28,7 +28,7 @@ use crate::{
         device::NetDevice,
         eopnotsupp,
         namespace::Net,
-        notifier, //
+        notifier::{self, Notifiers}, //
     },
     netfilter::{
         attach::Attachment,
@@ -44,7 +44,10 @@ use kernel::{
     container_of,
     error::{from_result, to_result},
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{Atomic, Full, Release},
+        Arc, //
+    },
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -320,7 +323,11 @@ impl<T: Offload> Type<T> {
 /// All of `types` are registered.
 pub(crate) struct Registration<T: Offload> {
     types: KBox<[Type<T>; 3]>,
+    _notifiers: Arc<Notifiers<T::Namespace, T::Devices>>,
 }
+
+/// Whether there is a [`Registration`].
+static IS_REGISTERED: Atomic<bool> = Atomic::new(false);
 
 // SAFETY: The types may be unregistered from any thread.
 unsafe impl<T: Offload> Send for Registration<T> {}
@@ -330,16 +337,9 @@ unsafe impl<T: Offload> Sync for Registration<T> {}
 
 impl<T: Offload> Registration<T> {
     /// Registers the types. nftables takes the first type of a family that it finds, so no other
-    /// module may have registered any before. Sleeps.
-    ///
-    /// # Safety
-    ///
-    /// There must be a [`Notifiers<T::Namespace, _>`](notifier::Notifiers) which outlives the value,
-    /// and no other value.
-    pub(crate) unsafe fn new(
-        module: &'static ThisModule,
-        context: &Arc<T::Context>,
-    ) -> Result<Self> {
+    /// module may have registered any before. Sleeps; fails with `EBUSY` if there is a value already,
+    /// or `ENOMEM`.
+    pub(crate) fn new(module: &'static ThisModule, context: &Arc<T::Context>) -> Result<Self> {
         let types = KBox::new(
             [
                 Adapter::<T>::new_type(context, module, bindings::NFPROTO_IPV4, hook::ip_hook::<T>),
@@ -359,13 +359,19 @@ impl<T: Offload> Registration<T> {
             GFP_KERNEL,
         )?;
 
+        if IS_REGISTERED.xchg(true, Full) {
+            return Err(EBUSY);
+        }
         for type_ in types.iter() {
             // SAFETY: The type is complete and stays in place until it is unregistered.
             unsafe { bindings::nft_register_flowtable_type(type_.raw.get()) };
         }
 
         // INVARIANT: Registered just now.
-        Ok(Self { types })
+        Ok(Self {
+            types,
+            _notifiers: T::notifiers(context).clone(),
+        })
     }
 }
 
@@ -379,5 +385,6 @@ impl<T: Offload> Drop for Registration<T> {
         // nftables looks types up under RCU and is not waited for.
         // SAFETY: Modules are unloaded in process context.
         unsafe { bindings::shim_synchronize_rcu() };
+        IS_REGISTERED.store(false, Release);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::FlowStats,
-        notifier::NetHandler, //
+        notifier::{DeviceHandler, NetHandler, Notifiers}, //
     },
     netfilter::{
         attach::{Attachment, HwObject},
@@ -41,8 +41,14 @@ pub(crate) trait Offload: Send + Sync + Sized + 'static {
     /// What all tables of a namespace share.
     type Namespace: NetHandler;
 
+    /// What is notified of devices.
+    type Devices: DeviceHandler;
+
     /// What is kept for an entry.
     type Flow: HwObject;
+
+    /// Returns the notifiers, which live as long as a type is registered.
+    fn notifiers(context: &Self::Context) -> &Arc<Notifiers<Self::Namespace, Self::Devices>>;
 
     /// A device joins a table, whose hardware side is `table` if it has one already. Returns the
     /// hardware side; an error fails the user's request.
@@ -82,7 +88,8 @@ pub(crate) trait Offload: Send + Sync + Sized + 'static {
     /// As [`Offload::offer`] for an entry that is in none of the namespace's tables, or hidden in one.
     fn offer_unknown(namespace: &Self::Namespace, entry: &FlowOffload);
 
-    /// The entry leaves the hardware side; `flow` has been detached from it. Must not sleep.
+    /// The entry leaves the hardware side; `flow` has been detached from it. Called in the core's worker,
+    /// or while the table is freed; may sleep.
     fn destroy(entry: &FlowOffload, flow: Arc<Self::Flow>);
 
     /// Returns what a direction has done since the last call. The core sets the entry's timeout to

@@ -46,7 +46,7 @@ use kernel::{
 /// What all tables share.
 pub(crate) struct Context {
     config: Config,
-    // In this order: a device that is unregistered is told of until all are unbound.
+    // In this order: `Binder` unbinds what is left as long as there are notifiers.
     binder: Arc<Worker<Binder>>,
     reaper: Arc<Worker<Reaper>>,
     notifiers: Arc<Notifiers<Worker<Monitor>, BoundDevices>>,
@@ -288,7 +288,12 @@ impl Drop for MonitorUser {
 impl Offload for Table {
     type Context = Context;
     type Namespace = Worker<Monitor>;
+    type Devices = BoundDevices;
     type Flow = HwFlow;
+
+    fn notifiers(context: &Context) -> &Arc<Notifiers<Worker<Monitor>, BoundDevices>> {
+        &context.notifiers
+    }
 
     fn bind(
         context: &Arc<Context>,
