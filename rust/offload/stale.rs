@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Second looks at entries that the host would not make like that.
+//! Decides whether an entry that contradicts the current route is torn down once, to be made anew.
 
 use crate::netfilter::conntrack::Conntrack;
 use kernel::{
@@ -10,10 +10,11 @@ use kernel::{
 
 /// Connections whose last entry was not what the host would make.
 ///
-/// Either it was made just before something changed, and the next one will be another; or nobody can
-/// tell why it is as it is, and the next one will be the same, which is then accepted.
+/// Either such an entry was made just before a change, and the next one will differ; or the next one
+/// will be the same, for a reason that the module does not know, and is then accepted.
 ///
-/// There are few places. Whoever finds one that was lately taken by another connection is not doubted.
+/// There are few slots. If the slot of a connection holds a recent entry of another one, the entry is
+/// accepted.
 pub(super) struct StaleEntryFilter(KVec<Atomic<u64>>);
 
 impl StaleEntryFilter {
@@ -23,11 +24,11 @@ impl StaleEntryFilter {
 
     /// Sleeps; fails with `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
-        let mut places = KVec::with_capacity(Self::SIZE, GFP_KERNEL)?;
+        let mut slots = KVec::with_capacity(Self::SIZE, GFP_KERNEL)?;
         for _ in 0..Self::SIZE {
-            places.push(Atomic::new(0), GFP_KERNEL)?;
+            slots.push(Atomic::new(0), GFP_KERNEL)?;
         }
-        Ok(Self(places))
+        Ok(Self(slots))
     }
 
     /// Whether a new entry of the connection, which is not what the host would make, is to be replaced
@@ -44,9 +45,9 @@ impl StaleEntryFilter {
     }
 
     fn rejects_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> bool {
-        let place = self.place(connection);
-        // Who it is in the upper half, since when in the lower one.
-        let old = place.load(Relaxed);
+        let slot = self.slot(connection);
+        // Upper 32 bits: the connection. Lower 32 bits: jiffies of the rejection.
+        let old = slot.load(Relaxed);
         let age = (now as u32).wrapping_sub(old as u32);
 
         if old != 0 && age < Self::SECONDS * second {
@@ -55,11 +56,11 @@ impl StaleEntryFilter {
             }
             let is_unchanged = changed + u64::from(age) < now;
             if is_unchanged {
-                place.store(0, Relaxed);
+                slot.store(0, Relaxed);
                 return false;
             }
         }
-        place.store(u64::from(connection) << 32 | u64::from(now as u32), Relaxed);
+        slot.store(u64::from(connection) << 32 | u64::from(now as u32), Relaxed);
         true
     }
 
@@ -69,10 +70,10 @@ impl StaleEntryFilter {
     }
 
     fn forget_number(&self, connection: u32) {
-        let place = self.place(connection);
+        let slot = self.slot(connection);
 
-        if place.load(Relaxed) >> 32 == u64::from(connection) {
-            place.store(0, Relaxed);
+        if slot.load(Relaxed) >> 32 == u64::from(connection) {
+            slot.store(0, Relaxed);
         }
     }
 
@@ -81,7 +82,7 @@ impl StaleEntryFilter {
         (core::ptr::from_ref(conntrack) as usize >> 8) as u32
     }
 
-    fn place(&self, connection: u32) -> &Atomic<u64> {
+    fn slot(&self, connection: u32) -> &Atomic<u64> {
         &self.0[connection as usize % self.0.len()]
     }
 }
@@ -96,39 +97,39 @@ mod tests {
 
     #[test]
     fn the_second_entry_in_a_row_is_accepted() -> Result {
-        let doubts = StaleEntryFilter::new()?;
+        let filter = StaleEntryFilter::new()?;
 
         for connection in [ONE, 0x200] {
-            assert!(doubts.rejects_number(connection, NOW, 0, HZ));
-            assert!(!doubts.rejects_number(connection, NOW + 1, 0, HZ));
-            assert!(doubts.rejects_number(connection, NOW + 2, 0, HZ));
+            assert!(filter.rejects_number(connection, NOW, 0, HZ));
+            assert!(!filter.rejects_number(connection, NOW + 1, 0, HZ));
+            assert!(filter.rejects_number(connection, NOW + 2, 0, HZ));
         }
         Ok(())
     }
 
     #[test]
-    fn but_not_if_there_was_a_change_or_a_good_one_or_a_pause_between() -> Result {
-        let doubts = StaleEntryFilter::new()?;
+    fn the_second_entry_is_rejected_after_a_change_a_good_one_or_a_pause() -> Result {
+        let filter = StaleEntryFilter::new()?;
         let later = NOW + 2 + u64::from(StaleEntryFilter::SECONDS * HZ);
 
-        assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
-        assert!(doubts.rejects_number(ONE, NOW + 1, NOW, HZ));
-        doubts.forget_number(ONE);
-        assert!(doubts.rejects_number(ONE, NOW + 2, NOW, HZ));
-        assert!(doubts.rejects_number(ONE, later, NOW, HZ));
-        assert!(!doubts.rejects_number(ONE, later + 1, NOW, HZ));
+        assert!(filter.rejects_number(ONE, NOW, 0, HZ));
+        assert!(filter.rejects_number(ONE, NOW + 1, NOW, HZ));
+        filter.forget_number(ONE);
+        assert!(filter.rejects_number(ONE, NOW + 2, NOW, HZ));
+        assert!(filter.rejects_number(ONE, later, NOW, HZ));
+        assert!(!filter.rejects_number(ONE, later + 1, NOW, HZ));
         Ok(())
     }
 
     #[test]
-    fn who_finds_the_place_taken_is_accepted() -> Result {
-        let doubts = StaleEntryFilter::new()?;
+    fn an_entry_is_accepted_if_another_connection_has_its_slot() -> Result {
+        let filter = StaleEntryFilter::new()?;
         let other = ONE + StaleEntryFilter::SIZE as u32;
 
-        assert!(doubts.rejects_number(ONE, NOW, 0, HZ));
-        assert!(!doubts.rejects_number(other, NOW, 0, HZ));
-        assert!(!doubts.rejects_number(ONE, NOW, 0, HZ));
-        assert!(doubts.rejects_number(other, NOW, 0, HZ));
+        assert!(filter.rejects_number(ONE, NOW, 0, HZ));
+        assert!(!filter.rejects_number(other, NOW, 0, HZ));
+        assert!(!filter.rejects_number(ONE, NOW, 0, HZ));
+        assert!(filter.rejects_number(other, NOW, 0, HZ));
         Ok(())
     }
 }
