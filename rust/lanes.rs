@@ -42,6 +42,7 @@ pub(crate) trait LaneItem<const ID: u64>: ListItem<ID> + TryNewListArc<ID> {
 pub(crate) struct Lanes<T: LaneItem<ID> + ?Sized, const ID: u64, const N: usize> {
     id: u32,
     lists: [List<T, ID>; N],
+    lens: [usize; N],
 }
 
 impl<T: LaneItem<ID>, const ID: u64, const N: usize> Lanes<T, ID, N> {
@@ -58,6 +59,7 @@ impl<T: LaneItem<ID>, const ID: u64, const N: usize> Lanes<T, ID, N> {
         Ok(Self {
             id,
             lists: core::array::from_fn(|_| List::new()),
+            lens: [0; N],
         })
     }
 
@@ -81,6 +83,7 @@ impl<T: LaneItem<ID>, const ID: u64, const N: usize> Lanes<T, ID, N> {
             let Some(arc) = (unsafe { self.lists[now].remove(&item) }) else {
                 return false;
             };
+            self.lens[now] -= 1;
             arc
         } else {
             match ListArc::try_from_arc(item) {
@@ -91,12 +94,19 @@ impl<T: LaneItem<ID>, const ID: u64, const N: usize> Lanes<T, ID, N> {
         // INVARIANT: It is in there from now on.
         arc.tag().0.store(self.tag_of(lane), Relaxed);
         self.lists[lane].push_back(arc);
+        self.lens[lane] += 1;
         true
+    }
+
+    /// Returns how many items are in a lane.
+    pub(crate) fn len(&self, lane: usize) -> usize {
+        self.lens[lane]
     }
 
     /// Takes the first item out of a lane.
     pub(crate) fn pop(&mut self, lane: usize) -> Option<Arc<T>> {
         let arc = self.lists[lane].pop_front()?;
+        self.lens[lane] -= 1;
         // INVARIANT: It is in no lane.
         arc.tag().0.store(0, Relaxed);
         Some(arc.into_arc())

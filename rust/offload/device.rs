@@ -75,6 +75,9 @@ pub(crate) struct OffloadDevice {
     queue: SpinLock<Queue>,
     /// How long until removals that failed are tried again, in seconds.
     pause: Atomic<u32>,
+    /// Held while works that were stopped are waited for.
+    #[pin]
+    ends: Mutex<()>,
 }
 
 struct Queue {
@@ -85,6 +88,8 @@ struct Queue {
     /// What is to become of the driver is known.
     is_started: bool,
     works: KVec<Arc<Worker<DeviceWork>>>,
+    /// Works that were stopped, and have not been waited for.
+    ending: KVec<Arc<Worker<DeviceWork>>>,
 }
 
 impl Queue {
@@ -105,11 +110,21 @@ impl Queue {
         Some((flow, Direction::Original))
     }
 
+    /// Returns how many rules are in one lane.
+    fn len(&self, lane: Lane) -> usize {
+        self.original.len(lane as usize) + self.reply.len(lane as usize)
+    }
+
     /// Takes the next flow that is to be worked on.
     fn next(&mut self) -> Option<(Arc<HwFlow>, Direction)> {
         [Lane::Withdraw, Lane::Add, Lane::Poll]
             .into_iter()
             .find_map(|lane| self.pop(lane))
+    }
+
+    /// None of the works has anything to do.
+    fn set_idle(&mut self) {
+        self.idle = (1 << self.works.len()) - 1;
     }
 
     /// Queues one more work, if one has nothing to do.
@@ -130,7 +145,7 @@ impl OffloadDevice {
     /// Longest time until failed removals are tried again, in seconds.
     const MAX_PAUSE: u32 = 64;
 
-    /// Makes a device whose driver is not bound yet. Sleeps; fails with `ENOMEM`.
+    /// Makes a device whose driver is not bound yet, and starts it. Sleeps; fails with `ENOMEM`.
     pub(super) fn new(dev: &NetDevice, workqueue: &Arc<Workqueue>) -> Result<Arc<Self>> {
         let queue = Queue {
             original: Lanes::new()?,
@@ -138,6 +153,7 @@ impl OffloadDevice {
             idle: 0,
             is_started: false,
             works: KVec::new(),
+            ending: KVec::new(),
         };
         let device = Arc::pin_init(
             pin_init!(Self {
@@ -146,24 +162,67 @@ impl OffloadDevice {
                 dialect: Atomic::new(Self::UNKNOWN),
                 queue <- new_spinlock!(queue),
                 pause: Atomic::new(1),
+                ends <- new_mutex!(()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
 
+        device.start(workqueue)?;
+        Ok(device)
+    }
+
+    /// Starts the works, unless they are. They do nothing before [`Self::set_driver`]. The caller has
+    /// taken turns with those of others. Sleeps; fails with `ENOMEM`.
+    pub(super) fn start(self: &Arc<Self>, workqueue: &Arc<Workqueue>) -> Result {
+        if !self.queue.lock().works.is_empty() {
+            return Ok(());
+        }
         // Drivers sleep while hardware works.
         let count = num_online_cpus().clamp(2, 8);
         let mut works = KVec::with_capacity(count as usize, GFP_KERNEL_ACCOUNT)?;
         for index in 0..count {
             let work = DeviceWork {
-                device: device.clone(),
+                device: self.clone(),
                 index,
             };
             works.push(Worker::new(workqueue, work)?, GFP_KERNEL_ACCOUNT)?;
         }
-        let mut queue = device.queue.lock();
+
+        let mut queue = self.queue.lock();
         queue.works = works;
+        if queue.is_started {
+            queue.set_idle();
+            queue.wake();
+        }
+        Ok(())
+    }
+
+    /// Has the works come to an end: nothing is pushed any more until the next [`Self::start`], with
+    /// which the caller has this take turns. Does not wait for them.
+    pub(super) fn stop(&self) {
+        let mut queue = self.queue.lock();
+        let works = core::mem::take(&mut queue.works);
+        // Mostly none.
+        let old = core::mem::replace(&mut queue.ending, works);
+        queue.idle = 0;
         drop(queue);
-        Ok(device)
+        drop(old);
+    }
+
+    /// Waits for the works that were stopped. What was pushed is worked on before this returns, but for
+    /// stale rules. Sleeps, and calls the driver.
+    pub(super) fn wait_stopped(self: &Arc<Self>) {
+        let _turn = self.ends.lock();
+        let ending = core::mem::take(&mut self.queue.lock().ending);
+        drop(ending);
+        // What they have not come to.
+        loop {
+            let popped = self.queue.lock().next();
+            let Some((flow, dir)) = popped else {
+                break;
+            };
+            flow.work(dir, self);
+        }
     }
 
     /// The driver is bound from now on, or cannot be bound: what waited for that is worked on.
@@ -174,7 +233,7 @@ impl OffloadDevice {
         let mut queue = self.queue.lock();
         if !queue.is_started {
             queue.is_started = true;
-            queue.idle = (1 << queue.works.len()) - 1;
+            queue.set_idle();
         }
         queue.wake();
     }
@@ -189,20 +248,11 @@ impl OffloadDevice {
         *self.driver.lock() = Some(driver);
     }
 
-    /// Stops the works, and takes the driver for the caller to unbind it by dropping it. No rule is left
-    /// but those that the driver failed to remove, which are given up. Sleeps.
+    /// Stops the works, if they are not yet, and takes the driver for the caller to unbind it by dropping
+    /// it. No rule is left but those that the driver failed to remove, which are given up. Sleeps.
     pub(super) fn take_driver(self: &Arc<Self>) -> Option<Arc<FlowBlock>> {
-        let works = core::mem::take(&mut self.queue.lock().works);
-        // Waits for them.
-        drop(works);
-        // What they have not come to; nothing is pushed any more.
-        loop {
-            let popped = self.queue.lock().next();
-            let Some((flow, dir)) = popped else {
-                break;
-            };
-            flow.work(dir, self);
-        }
+        self.stop();
+        self.wait_stopped();
 
         let mut left = 0;
         loop {
@@ -222,6 +272,11 @@ impl OffloadDevice {
             );
         }
         self.driver.lock().take()
+    }
+
+    /// Returns whether the works are stopped. Does not sleep.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.queue.lock().works.is_empty()
     }
 
     /// Returns the driver, if it is bound.
@@ -433,7 +488,9 @@ impl OffloadDevice {
 
     /// Has removals that failed tried again now. Does not sleep.
     pub(super) fn retry_stale(&self) {
-        loop {
+        // Those that fail again meanwhile wait for the next time.
+        let count = self.queue.lock().len(Lane::Stale);
+        for _ in 0..count {
             let popped = self.queue.lock().pop(Lane::Stale);
             let Some((flow, dir)) = popped else {
                 break;

@@ -157,6 +157,12 @@ impl Rule {
         self.0 & flag != 0
     }
 
+    /// Returns whether the driver is yet to be asked for the statistics of the rule.
+    fn is_asked(self) -> bool {
+        const ALL: u8 = WANTED | INSTALLED | POLL;
+        self.0 & ALL == ALL
+    }
+
     fn set(&mut self, flag: u8, on: bool) {
         if on {
             self.0 |= flag;
@@ -173,7 +179,7 @@ pub(crate) struct State {
     ports: [Option<Arc<Port>>; 2],
     rules: [Rule; 2],
     phase: Phase,
-    /// So many older flows of the same packets have rules.
+    /// So many older flows of the same packets have rules; one more as long as they are looked for.
     waiting: u8,
     /// See [`Marks`].
     mark: u32,
@@ -187,11 +193,16 @@ pub(crate) struct State {
     expires: u32,
 }
 
+type Predecessors = [Option<Arc<HwFlow>>; 4];
+
 /// What few flows have.
 #[derive(Default)]
 struct Trouble {
-    /// Newer flows of the same packets, which wait.
+    /// Newer flows of the same packets, which wait for this one.
     successors: KVec<Arc<HwFlow>>,
+    /// Older ones for which this one waits: two of each direction's packets at most, and for what these
+    /// have waited.
+    predecessors: Predecessors,
     retry: Backoff,
     /// When the refusal was found, in jiffies.
     refused_at: u32,
@@ -240,7 +251,14 @@ impl State {
 
     /// Returns whether all is as it is to be in hardware, or is on its way there.
     fn is_complete(&self) -> bool {
-        self.rules.iter().all(|rule| rule.is(WANTED))
+        let is_coming = |port: &Option<Arc<Port>>| {
+            port.as_ref()
+                .is_some_and(|port| port.device().may_take_rules())
+        };
+
+        self.rules.iter().zip(&self.ports).all(|(rule, port)| {
+            rule.is(WANTED) && (rule.is(INSTALLED) || rule.is(BUSY) || is_coming(port))
+        })
     }
 
     fn marks(&self) -> Marks {
@@ -256,13 +274,25 @@ impl State {
         }
     }
 
-    /// Returns whether no driver has a rule, nor gets one any more.
+    /// Returns whether no driver has a rule, nor gets one as things are.
+    fn has_no_rules(&self) -> bool {
+        self.rules
+            .iter()
+            .all(|rule| !rule.is(INSTALLED) && !rule.is(BUSY) && !rule.is(WANTED))
+    }
+
+    /// Returns whether nothing of this flow stands against rules of a newer one.
     fn is_clean(&self) -> bool {
-        self.waiting == 0
-            && self
-                .rules
-                .iter()
-                .all(|rule| !rule.is(INSTALLED) && !rule.is(BUSY) && !rule.is(WANTED))
+        self.waiting == 0 && self.has_no_rules()
+    }
+
+    /// One older flow has no rules any more. Returns references to be dropped without the lock.
+    fn waits_no_longer(&mut self) -> Predecessors {
+        self.waiting -= 1;
+        match &mut self.trouble {
+            Some(trouble) if self.waiting == 0 => core::mem::take(&mut trouble.predecessors),
+            _ => Predecessors::default(),
+        }
     }
 }
 
@@ -279,7 +309,10 @@ impl HwFlow {
                 id: LAST_ID.fetch_add(1, Relaxed) + 1,
                 conntrack: entry.conntrack().into(),
                 table: table.clone(),
-                attached <- link.into_attached(State::default()),
+                attached <- link.into_attached(State {
+                    waiting: 1,
+                    ..State::default()
+                }),
                 place: monitor.index().place(),
                 original_links <- ListLinks::new(),
                 reply_links <- ListLinks::new(),
@@ -296,10 +329,17 @@ impl HwFlow {
         let result = monitor.flows().insert(&flow).and_then(|older| {
             for older in older.iter().flatten() {
                 older.evict();
+                flow.take_over(older)?;
                 flow.wait_for(older, entry)?;
             }
             Ok(())
         });
+        let mut state = flow.lock();
+        let none = state.waits_no_longer();
+        let successors = flow.settle(state);
+        drop(none);
+        Self::release(successors);
+
         if let Err(error) = result {
             monitor.flows().remove(&flow);
             return Err(error);
@@ -327,8 +367,57 @@ impl HwFlow {
         }
     }
 
-    /// Puts off rules until those of `older` are gone. Fails with `ENOMEM`.
-    fn wait_for(self: &Arc<Self>, older: &Self, entry: &FlowOffload) -> Result {
+    /// Takes the place of `older` among those that wait, if that one only waits itself: so not all that
+    /// ever waited for a stale rule are kept. Sleeps; fails with `ENOMEM`.
+    fn take_over(self: &Arc<Self>, older: &Self) -> Result {
+        let mut own = KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?;
+        let mut state = older.lock();
+        if !state.has_no_rules() {
+            return Ok(());
+        }
+        if let Some(trouble) = &mut state.trouble {
+            own.predecessors = core::mem::take(&mut trouble.predecessors);
+        }
+        drop(state);
+
+        for predecessor in own.predecessors.iter().flatten() {
+            self.lock().waiting += 1;
+            let mut state = predecessor.lock();
+            let moved = state.trouble.as_mut().and_then(|trouble| {
+                let is_older = |found: &&mut Arc<Self>| core::ptr::eq(&***found, older);
+                let place = trouble.successors.iter_mut().find(is_older)?;
+                Some(core::mem::replace(place, self.clone()))
+            });
+            drop(state);
+            // If it is in there no more, `older` has been released.
+            let released = if moved.is_some() { older } else { self };
+            released.lock().waiting -= 1;
+        }
+        let no_room = self.add_predecessors(own);
+        drop(no_room);
+        Self::release(older.settle(older.lock()));
+        Ok(())
+    }
+
+    /// Notes for which older flows this one waits, as far as there is room; returns the rest.
+    fn add_predecessors(&self, mut new: KBox<Trouble>) -> Option<KBox<Trouble>> {
+        let mut state = self.lock();
+        let Some(trouble) = &mut state.trouble else {
+            state.trouble = Some(new);
+            return None;
+        };
+        for new in &mut new.predecessors {
+            let room = trouble.predecessors.iter_mut().find(|old| old.is_none());
+            if let Some(room) = room {
+                *room = new.take();
+            }
+        }
+        Some(new)
+    }
+
+    /// Puts off rules until those of `older` are gone. Sleeps; fails with `ENOMEM`.
+    fn wait_for(self: &Arc<Self>, older: &Arc<Self>, entry: &FlowOffload) -> Result {
+        let mut own = KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?;
         let mut trouble = Some(KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?);
         self.lock().waiting += 1;
 
@@ -347,13 +436,21 @@ impl HwFlow {
         };
         let has_stale = state.rules.iter().any(|rule| rule.is(STALE));
         drop(state);
-        if !matches!(result, Ok(true)) {
-            self.lock().waiting -= 1;
-        } else if has_stale {
-            self.log_waiting(entry);
+        match result {
+            Ok(true) => {
+                own.predecessors[0] = Some(older.clone());
+                let no_room = self.add_predecessors(own);
+                drop(no_room);
+                if has_stale {
+                    self.log_waiting(entry);
+                }
+                Ok(())
+            }
+            Ok(false) | Err(_) => {
+                self.lock().waiting -= 1;
+                result.map(drop).map_err(Error::from)
+            }
         }
-        result?;
-        Ok(())
     }
 
     /// Logs that the flow stays in software as long as it waits for older ones.
@@ -404,53 +501,58 @@ impl HwFlow {
 
         for (dir, push) in BOTH.into_iter().zip(pushes) {
             if let Some((lane, port)) = push {
-                let is_pushed = port.device().push(self, dir, lane);
-                if !is_pushed && lane == Lane::Add {
-                    // The device has left: the next offer begins anew.
-                    self.lock().want(false);
-                }
+                // If the device has left, the next offer begins anew.
+                let _ = port.device().push(self, dir, lane);
             }
         }
     }
 
     /// Follows up a change: sets `[HW_OFFLOAD]`, and lets go of what waits for the flow. Sleeps.
     fn update(&self) {
-        let mut successors = self.follow_up();
-
-        while let Some(successor) = successors.pop() {
-            let mut state = successor.lock();
-            state.waiting -= 1;
-            if !state.is_clean() {
-                successor.push_wanted(state);
-                continue;
-            }
-            // Evicted while it waited: those that wait for it are next.
-            drop(state);
-            let mut more = successor.follow_up();
-            while let Some(flow) = more.pop() {
-                // There was memory for one, which has just been freed.
-                while successors.push(flow.clone(), GFP_KERNEL).is_err() {}
-            }
-        }
-    }
-
-    /// The first part of [`Self::update`]; returns what waits no longer for this flow.
-    fn follow_up(&self) -> KVec<Arc<Self>> {
-        let mut state = self.lock();
-        let is_clean = state.is_clean();
-        let successors = match &mut state.trouble {
-            Some(trouble) if is_clean => core::mem::take(&mut trouble.successors),
-            _ => KVec::new(),
-        };
-        let is_gone = state.entry().is_none();
+        let state = self.lock();
         // A successor has no rules before this one is clean, and sets the bit after it.
         self.conntrack.set_hw_offload(state.is_in_hardware());
+        Self::release(self.settle(state));
+    }
+
+    /// If the flow is clean, has newer ones of the same packets find it no more if it is over, and
+    /// returns those that have waited for it. Sleeps.
+    fn settle(&self, mut state: AttachedGuard<'_, State>) -> KVec<Arc<Self>> {
+        if !state.is_clean() {
+            return KVec::new();
+        }
+        let successors = match &mut state.trouble {
+            Some(trouble) => core::mem::take(&mut trouble.successors),
+            None => KVec::new(),
+        };
+        // Not one that is about to get its entry.
+        let is_over = state.phase == Phase::Evicted && state.entry().is_none();
         drop(state);
 
-        if is_clean && is_gone {
+        if is_over {
             self.monitor().flows().remove(self);
         }
         successors
+    }
+
+    /// What these have waited for has no rules any more. Sleeps.
+    fn release(mut successors: KVec<Arc<Self>>) {
+        while let Some(successor) = successors.pop() {
+            let mut state = successor.lock();
+            let predecessors = state.waits_no_longer();
+            if !state.is_clean() {
+                successor.push_wanted(state);
+                drop(predecessors);
+                continue;
+            }
+            // Evicted while it waited: those that wait for it are next.
+            let mut more = successor.settle(state);
+            drop(predecessors);
+            while let Some(flow) = more.pop() {
+                // No lock is held that reclaim may need.
+                while successors.push(flow.clone(), GFP_KERNEL).is_err() {}
+            }
+        }
     }
 
     /// Stops the flow in software and hardware: its packets are the host's from now on, which may make
@@ -501,6 +603,7 @@ impl HwFlow {
     /// The entry is gone. Does not wait for drivers; sleeps.
     pub(super) fn destroy(self: &Arc<Self>) {
         let mut state = self.lock();
+        state.phase = Phase::Evicted;
         state.want(false);
         let has_rules = state.any_installed();
         self.push_wanted(state);
@@ -728,9 +831,7 @@ impl HwFlow {
         if let Some(trouble) = &mut state.trouble {
             let generation = monitor.retry_generation();
             trouble.refused_at = now as u32;
-            trouble
-                .retry
-                .refused(now as u32, ms(1000) as u32, generation);
+            trouble.retry.refused(now as u32, generation);
         }
         let other = refusal.dir.reverse();
         let what = if state.rule(other).is(WANTED) {
@@ -987,7 +1088,11 @@ impl HwFlow {
         rule.set(POLL, false);
         match result {
             Ok(stats) => {
-                state.polled = now;
+                // Packets of the other direction count as much.
+                let is_last = !state.rules.iter().any(|rule| rule.is_asked());
+                if is_last {
+                    state.polled = now;
+                }
                 let hit = stats.lastused as u32;
                 let is_newer = (hit.wrapping_sub(state.lastused) as i32) > 0;
                 let is_hit = stats.lastused != 0 && is_newer && now.wrapping_sub(hit) as i32 >= 0;
@@ -1175,15 +1280,20 @@ impl Backoff {
 
     /// Returns whether a try may be made at `now`, in jiffies, in this generation.
     fn is_over(&self, now: u32, generation: u32) -> bool {
-        self.refusals == 0
-            || now.wrapping_sub(self.until) as i32 >= 0
-            || generation != self.generation
+        // More than the longest time: it was so long ago that jiffies have gone round.
+        let left = self.until.wrapping_sub(now).wrapping_sub(1);
+
+        self.refusals == 0 || left >= Self::time(Self::MAX_SHIFT) || generation != self.generation
     }
 
-    /// A try has failed; `second` is one second in jiffies.
-    fn refused(&mut self, now: u32, second: u32, generation: u32) {
+    fn time(shift: u8) -> u32 {
+        (ms(1000) as u32) << shift
+    }
+
+    /// A try has failed at `now`.
+    fn refused(&mut self, now: u32, generation: u32) {
         self.generation = generation;
-        self.until = now.wrapping_add(second << self.refusals.min(Self::MAX_SHIFT));
+        self.until = now.wrapping_add(Self::time(self.refusals.min(Self::MAX_SHIFT)));
         self.refusals = self.refusals.saturating_add(1);
     }
 }
@@ -1198,25 +1308,27 @@ mod tests {
 
     #[test]
     fn a_refused_flow_waits_twice_as_long_each_time() {
-        const SECOND: u32 = 250;
+        let second = ms(1000) as u32;
         let mut backoff = Backoff::default();
-        let mut now = u32::MAX - 10 * SECOND;
+        let mut now = u32::MAX - 10 * second;
         let mut waits = [0; 9];
 
         assert!(backoff.is_over(now, 1));
         for wait in &mut waits {
-            backoff.refused(now, SECOND, 1);
+            backoff.refused(now, 1);
             assert!(!backoff.is_over(now, 1));
             assert!(backoff.is_over(now, 2));
             while !backoff.is_over(now, 1) {
-                now = now.wrapping_add(SECOND);
+                now = now.wrapping_add(second);
                 *wait += 1;
             }
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
 
         backoff = Backoff::default();
-        backoff.refused(now, SECOND, 1);
-        assert!(backoff.is_over(now.wrapping_add(SECOND), 1));
+        backoff.refused(now, 1);
+        assert!(backoff.is_over(now.wrapping_add(second), 1));
+        // Jiffies have gone round.
+        assert!(backoff.is_over(now.wrapping_sub(64 * second), 1));
     }
 }

@@ -134,17 +134,21 @@ impl BoundDevices {
                 }
             }
             let (port, table) = (Port::new(device.clone(), priority)?, table()?);
+            // It may have been about to be unbound.
+            device.start(&self.workqueue)?;
             ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
             return Ok((port, table));
         }
 
         bound.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let mut ports = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
-        let verdict = Self::bind_driver(dev)?;
         let table = table()?;
         let device = OffloadDevice::new(dev, &self.workqueue)?;
-        let port =
-            Port::new(device.clone(), priority).inspect_err(|_| drop(device.take_driver()))?;
+        // The driver last: RTNL, with which alone some can be unbound, is held only in there.
+        let (port, verdict) = Port::new(device.clone(), priority)
+            .map_err(BindError::from)
+            .and_then(|port| Ok((port, Self::bind_driver(dev)?)))
+            .inspect_err(|_| drop(device.take_driver()))?;
         ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
         let is_pending = match verdict {
             Verdict::Bound(driver) => {
@@ -198,9 +202,14 @@ impl BoundDevices {
         };
         if needs_rtnl {
             worker.queue();
-        } else {
-            Self::unbind_where(&mut bound, |found| Arc::ptr_eq(&found.device, device));
+            return;
         }
+        // Others do not wait for the driver.
+        device.stop();
+        drop(bound);
+        device.wait_stopped();
+        let mut bound = self.bound.lock();
+        Self::unbind_where(&mut bound, |found| Arc::ptr_eq(&found.device, device));
     }
 
     /// Unbinds those of the drivers that no table uses.
@@ -214,8 +223,25 @@ impl BoundDevices {
         });
     }
 
+    /// Stops one after the other of the devices that no table uses, without a lock that others need.
+    fn stop_unused(&self, which: impl Fn(&OffloadDevice) -> bool) {
+        loop {
+            let bound = self.bound.lock();
+            let unused = bound.iter().find(|bound| {
+                bound.ports.is_empty() && which(&bound.device) && !bound.device.is_stopped()
+            });
+            let Some(device) = unused.map(|bound| bound.device.clone()) else {
+                break;
+            };
+            device.stop();
+            drop(bound);
+            device.wait_stopped();
+        }
+    }
+
     /// Binds and unbinds what waits for RTNL. Sleeps.
     pub(super) fn run_with_rtnl(&self) {
+        self.stop_unused(|_| true);
         let waits = |bound: &Bound| bound.is_pending || bound.ports.is_empty();
         if !self.bound.lock().iter().any(waits) {
             return;
@@ -261,6 +287,7 @@ impl BoundDevices {
 
 impl DeviceHandler for BoundDevices {
     fn netdev_unregistered(&self, dev: &NetDevice) {
+        self.stop_unused(|device| device.is(dev));
         Self::unbind_where(&mut self.bound.lock(), |found| found.device.is(dev));
     }
 
