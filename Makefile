@@ -73,15 +73,19 @@ fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECO
 	@$(MAKE) --no-print-directory module-uml
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
 
-.PHONY: bench bench-doc stress
+.PHONY: bench bench-core bench-doc stress
 bench: ## this module and the C module side by side: build/bench.json, tables and plots; SCALE_FLOWS (100000)
 	@scripts/bench
+
+bench-core: ## of it, what a flow costs, with few flows: CORE_FLOWS (20000), CORE_PAIRS (1; 0: instructions), CORE_PROFILE
+	@scripts/bench-core
 
 bench-doc: bench ## and puts tables and plots into Documentation
 	@for name in truth scale; do \
 		scripts/enter -- scripts/insert-table $$name build/bench/$$name.md Documentation/$$name.md && \
 		cp build/bench/$$name.svg Documentation/$$name.svg || exit; \
 	done
+	@scripts/enter -- scripts/insert-table core build/bench/core.md Documentation/scale.md
 
 stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run
 	@$(MAKE) --no-print-directory module-$(or $(M),debug)
