@@ -46,7 +46,7 @@ pub(crate) struct Lanes<T: LaneItem<ID> + ?Sized, const ID: u64, const N: usize>
 }
 
 impl<T: LaneItem<ID>, const ID: u64, const N: usize> Lanes<T, ID, N> {
-    /// Empty lanes. Sleeps never; fails with `EOVERFLOW` after half a thousand million queues.
+    /// Empty lanes. Does not sleep; fails with `EOVERFLOW` after 2^29 queues.
     pub(crate) fn new() -> Result<Self> {
         const { assert!(N < 1 << LaneTag::LANE_BITS) };
         static LAST: Atomic<u32> = Atomic::new(0);

@@ -44,11 +44,11 @@ module! {
         },
         report_ms: u32 {
             default: 10000,
-            description: "the least time between two messages on flows that stay in software, in ms (10000), 0: each is told",
+            description: "the least time between two messages on flows that stay in software, in ms (10000), 0: each is logged",
         },
         ttl: u8 {
             default: 0,
-            description: "who decrements the TTL. 0: find out for each device (default), 1: the rule, as in tc, 2: the hardware, unasked",
+            description: "what decrements the TTL. 0: find out for each device (default), 1: the rule, as in tc, 2: the hardware, unasked",
         },
     },
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages that do not flood the log, where the kernel crate has only those that are told once.
+//! Messages that do not flood the log, where the kernel crate has only those that are logged once.
 
 use crate::time::{jiffies64, ms};
 use kernel::{
@@ -8,12 +8,12 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed}, //
 };
 
-/// How often one place in the code may speak: as in C, ten times in five seconds. Each place has its
-/// own, so that none is silent because another one, or somebody's packets, have much to say.
+/// How often one place in the code may log: ten times in five seconds, as `DEFINE_RATELIMIT_STATE` has
+/// it. Each place has a limit of its own, so that none is silenced by another one.
 pub(crate) struct RateLimit {
     /// When the five seconds have begun, in jiffies.
     begin: Atomic<u64>,
-    told: Atomic<u64>,
+    logged: Atomic<u64>,
 }
 
 impl RateLimit {
@@ -23,11 +23,11 @@ impl RateLimit {
     pub(crate) const fn new() -> Self {
         Self {
             begin: Atomic::new(0),
-            told: Atomic::new(0),
+            logged: Atomic::new(0),
         }
     }
 
-    /// Whether one more message may be told now. Can be called anywhere.
+    /// Returns whether one more message may be logged now. Can be called anywhere.
     pub(crate) fn allows(&self) -> bool {
         self.allows_at(jiffies64(), ms(Self::INTERVAL_MS))
     }
@@ -37,9 +37,9 @@ impl RateLimit {
 
         // If two come at once, one of them begins anew.
         if now >= begin + interval && self.begin.cmpxchg(begin, now, Relaxed).is_ok() {
-            self.told.store(0, Relaxed);
+            self.logged.store(0, Relaxed);
         }
-        self.told.fetch_add(1, Relaxed) < Self::BURST
+        self.logged.fetch_add(1, Relaxed) < Self::BURST
     }
 }
 
@@ -59,18 +59,18 @@ mod tests {
     use super::RateLimit;
 
     #[test]
-    fn so_many_are_told_in_each_interval() {
+    fn so_many_are_logged_in_each_interval() {
         const SECOND: u64 = 250;
         let limit = RateLimit::new();
-        let told_at = |now| {
+        let logged_at = |now| {
             (0..100)
                 .filter(|_| limit.allows_at(now, 5 * SECOND))
                 .count()
         };
         let start = 1 << 32;
 
-        assert_eq!(told_at(start), 10);
-        assert_eq!(told_at(start + 5 * SECOND - 1), 0);
-        assert_eq!(told_at(start + 5 * SECOND), 10);
+        assert_eq!(logged_at(start), 10);
+        assert_eq!(logged_at(start + 5 * SECOND - 1), 0);
+        assert_eq!(logged_at(start + 5 * SECOND), 10);
     }
 }

@@ -173,7 +173,7 @@ impl Workqueue {
 
 impl Drop for Workqueue {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. Sleeps; those who drop it may.
+        // SAFETY: By the type invariant. Sleeps, as dropping the last reference may.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
     }
 }
@@ -295,7 +295,7 @@ impl<W: Work> Deref for Worker<W> {
 #[pinned_drop]
 impl<W: Work> PinnedDrop for Worker<W> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant. Sleeps; those who drop a worker may.
+        // SAFETY: By the type invariant. Sleeps, as dropping the last reference may.
         unsafe { bindings::shim_worker_stop(self.raw.get()) }
     }
 }

@@ -20,7 +20,7 @@ void shim_flow_set_offered(struct flow_offload *flow)
 
 /*
  * What a module keeps with an entry: flow_offload_alloc() sets it to NULL, and
- * nobody else uses the place until flow_offload_free(), which does not come as
+ * nothing else uses the place until flow_offload_free(), which does not come as
  * long as NF_FLOW_HW is set and NF_FLOW_HW_DEAD is not.
  */
 void *shim_flow_data(const struct flow_offload *flow)

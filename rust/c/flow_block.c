@@ -4,10 +4,10 @@
  *
  * The driver of a device with ndo_setup_tc is asked by that. Any other device
  * is offered to all drivers that asked for such devices: an indirect block.
- * These drivers may leave at any time, with or without RTNL, and then the core
- * calls block_cleanup() for each callback, without a lock of its own. A
- * callback is freed there, or when its driver has given it back at UNBIND; the
- * core sees to it that it is one of the two.
+ * These drivers may unregister at any time, with or without RTNL, and then
+ * flow_indr_dev_unregister() calls block_cleanup() for each callback, without a
+ * lock. A callback is freed there, or when its driver has given it back at
+ * FLOW_BLOCK_UNBIND, never twice.
  *
  * block_setup_lock is held while anything is bound, unbound or taken off by
  * block_cleanup(); the core's flow_indr_block_lock nests in it. The lock of a
@@ -24,7 +24,7 @@
 
 /*
  * Drivers keep static lists of what they are bound to and rely on their callers
- * to serialise that, which for flowtables of several namespaces nobody does.
+ * to serialise changes of these. nf_tables does so within a namespace only.
  */
 static DEFINE_MUTEX(block_setup_lock);
 
@@ -32,7 +32,7 @@ static shim_device_fn *on_leave;
 static void *on_leave_data;
 static bool some_left;
 
-/* Has @fn called when the driver behind an indirect block leaves; see block_cleanup(). */
+/* Has block_cleanup() call @fn when the driver behind an indirect block unregisters. */
 void shim_block_on_leave(shim_device_fn *fn, void *data)
 {
 	on_leave = fn;
@@ -40,8 +40,8 @@ void shim_block_on_leave(shim_device_fn *fn, void *data)
 }
 
 /*
- * Before the module goes. Nobody leaves any more, but somebody may be between
- * module_put() and the end of block_cleanup(). Sleeps.
+ * To be called before the module is unloaded, when no driver can unregister any
+ * more: a call of block_cleanup() may be behind its module_put(). Sleeps.
  */
 void shim_block_wait(void)
 {
@@ -63,9 +63,9 @@ void shim_block_init(struct shim_block *block, struct net_device *dev,
 }
 
 /*
- * The driver of @block_cb leaves. The block may be gone, if the driver had
- * refused to be unbound from it or if that happens meanwhile: block_unbind()
- * has cut the callback off then. The module stays until the end.
+ * The driver of @block_cb unregisters. The block may be gone, if the driver had
+ * refused to be unbound from it, or block_unbind() runs meanwhile: the callback
+ * is cut off then. The module's reference is dropped in block_cleanup().
  */
 static struct net_device *block_leave(struct flow_block_cb *block_cb)
 {
@@ -99,8 +99,8 @@ static void block_drop(struct flow_block_cb *block_cb)
 }
 
 /*
- * C: nf_flow_table_indr_cleanup(). First no new rule gets in, then all rules
- * are withdrawn while the driver still works, then it is let go.
+ * As nf_flow_table_indr_cleanup(). First no new rule gets in, then all rules are
+ * withdrawn while the driver still works, then the callback is freed.
  */
 static void block_cleanup(struct flow_block_cb *block_cb)
 {
@@ -155,7 +155,8 @@ static int block_release(struct shim_block *block, enum tc_setup_type type,
 
 /*
  * A callback that its driver does not give back is cut off, so that nothing
- * points to @block any more. An indirect one calls this module some day.
+ * points to @block any more. For an indirect block, block_cleanup() is still
+ * called when the driver unregisters.
  */
 static int block_unbind(struct shim_block *block,
 			struct netlink_ext_ack *extack)
@@ -187,7 +188,7 @@ static int block_bind_indirect(struct shim_block *block,
 	struct list_head *list = &block->block.cb_list;
 
 	block_release(block, TC_QUERY_CAPS, NULL);
-	/* To the end: nobody calls one of two callbacks. */
+	/* Until the end, so that no request reaches one of two callbacks. */
 	guard(rwsem_write)(&block->lock);
 	list_splice(&bo->cb_list, list);
 	list_splice_init(&block->late, list);

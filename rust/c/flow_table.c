@@ -45,9 +45,9 @@ void shim_flowtable_clear_cb(struct nf_flowtable *ft)
 }
 
 /*
- * For a table without devices: C frees its entries without having to send a
- * DESTROY for each, for which there may be no memory, and @forget, which may
- * sleep, is called for them. Waits for what C has under way for an entry.
+ * For a table without devices. Clears NF_FLOW_HW of its entries, after @forget,
+ * which may sleep, so that nf_flow_table_free() needs no memory for a
+ * FLOW_CLS_DESTROY of each. Waits for works of the core that have an entry.
  */
 void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
 				    void (*forget)(struct flow_offload *flow))
@@ -56,7 +56,7 @@ void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
 	struct rhashtable_iter iter;
 	struct flow_offload *flow;
 
-	/* As nf_flow_table_free() does next: nobody else frees entries. */
+	/* As nf_flow_table_free() does next. Nothing else frees entries. */
 	cancel_delayed_work_sync(&ft->gc_work);
 	rhashtable_walk_enter(&ft->rhashtable, &iter);
 	rhashtable_walk_start(&iter);
@@ -70,7 +70,7 @@ void shim_flowtable_forget_hardware(struct nf_flowtable *ft,
 		if (!test_bit(NF_FLOW_HW, &flow->flags))
 			continue;
 		rhashtable_walk_stop(&iter);
-		/* C wakes nobody. */
+		/* flow_offload_work_handler() clears the bit without a wake-up. */
 		while (test_and_set_bit(NF_FLOW_PENDING, &flow->flags))
 			usleep_range(100, 1000);
 		if (!test_bit(NF_FLOW_HW_DEAD, &flow->flags)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's notifiers, of which each makes a plain event of what it is told.
+ * The kernel's notifiers. Each turns its argument into a struct shim_event.
  * All but those of devices and IPv4 addresses may be called in atomic context.
  */
 #include <linux/etherdevice.h>
@@ -79,7 +79,7 @@ bool shim_net_set_handler(struct net *net, void *handler)
 	return of && !cmpxchg((void **)&of->handler, NULL, handler);
 }
 
-/* Takes the handler away and returns it, when it is called by nobody any more. Sleeps. */
+/* Removes the handler and returns it when no call of it is under way any more. Sleeps. */
 void *shim_net_take_handler(struct net *net)
 {
 	void *handler = xchg((void **)&shim_net(net)->handler, NULL);
@@ -88,7 +88,7 @@ void *shim_net_take_handler(struct net *net)
 	return handler;
 }
 
-/* Next-hop objects change without the FIB's saying so. */
+/* The FIB notifier says nothing of changes of next-hop objects. */
 static int nexthop_event(struct notifier_block *nb, unsigned long what,
 			 void *ptr)
 {
@@ -148,9 +148,9 @@ static int fib_event(struct notifier_block *nb, unsigned long what, void *ptr)
 }
 
 /*
- * Has @net's handler told of routes and rules. Sleeps, for as long as it takes
- * to list all routes, several times if they change meanwhile; -EBUSY if they
- * change too often.
+ * Registers @net's FIB notifier. Sleeps, for as long as it takes to list all
+ * routes, several times if they change meanwhile; -EBUSY if they change too
+ * often.
  */
 int shim_net_watch_routes(struct net *net)
 {
@@ -181,8 +181,8 @@ void shim_net_unwatch_routes(struct net *net)
 }
 
 /*
- * A number that is another one after a change of routes or rules, as far as can be
- * told: one of IPv6 that comes and goes again between two calls is missed.
+ * A number that differs after a change of routes or rules. A change of IPv6 that
+ * is undone between two calls is missed.
  */
 u64 shim_net_route_generation(struct net *net)
 {
@@ -324,7 +324,7 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 		.ifindex = dev->ifindex,
 	};
 
-	/* The path out of these leads flowtables to no address. */
+	/* nf_flow_table makes entries with a zero h_dest for routes to these. */
 	if (of && (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6))
 		WRITE_ONCE(of->ip_tunnels, true);
 	if (!is_watched(dev_net(dev)))
@@ -350,7 +350,7 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 	return NOTIFY_DONE;
 }
 
-/* Bridges tell where they have learned an address, or that they have forgotten it. */
+/* A bridge has learned an address, or forgotten it. */
 static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
 {
 	const struct switchdev_notifier_fdb_info *info = ptr;
@@ -367,7 +367,7 @@ static int fdb_event(struct notifier_block *nb, unsigned long what, void *ptr)
 	return NOTIFY_DONE;
 }
 
-/* nf_nat kills the connections that are masqueraded to an address which goes. */
+/* nf_nat kills the connections that are masqueraded to an address that is deleted. */
 static int addr4_event(struct notifier_block *nb, unsigned long what, void *ptr)
 {
 	const struct in_ifaddr *ifa = ptr;
@@ -399,8 +399,8 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
 }
 
 /*
- * Sleeps, takes RTNL. The devices that are there already are told of before it
- * returns. -EBUSY if there are such notifiers already.
+ * Sleeps, takes RTNL. Calls @fn and @gone for devices that are there already.
+ * -EBUSY if such notifiers are registered already.
  */
 int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 			    shim_net_exit_fn *net_exit, shim_device_fn *gone,
@@ -442,13 +442,13 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 		goto err_device;
 
 	register_netevent_notifier(&notifiers->neighbour);
-	/* Without NET_SWITCHDEV, bridges do not tell. */
+	/* Never called without NET_SWITCHDEV. */
 	register_switchdev_notifier(&notifiers->fdb);
 	register_inetaddr_notifier(&notifiers->addr4);
 #if IS_ENABLED(CONFIG_IPV6)
 	register_inet6addr_notifier(&notifiers->addr6);
 #endif
-	/* Each notifier was told of the devices that are there, but not one after the other. */
+	/* Registering calls each notifier for all devices in turn, so first and last do not pair. */
 	rtnl_lock();
 	WRITE_ONCE(rtnl_owner, NULL);
 	rtnl_nested = 0;

@@ -23,7 +23,7 @@ pub(crate) type MacAddress = [u8; ETH_ALEN];
 /// # Invariants
 ///
 /// Instances are always reference counted: `dev_hold` keeps the device from being freed. It may be
-/// unregistered all the same, so nobody holds a reference for longer than its `NETDEV_UNREGISTER`.
+/// unregistered all the same, so a reference must not be held for longer than its `NETDEV_UNREGISTER`.
 #[repr(transparent)]
 pub(crate) struct NetDevice(Opaque<bindings::net_device>);
 

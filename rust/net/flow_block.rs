@@ -88,7 +88,7 @@ pub(crate) enum BindError {
 }
 
 impl BindError {
-    /// The errno that nftables is told: what C says of a driver that takes rules for tc only.
+    /// The errno for nftables: as of nf_flow_table for a driver that takes rules for tc only.
     pub(crate) fn errno(&self) -> Error {
         match self {
             Self::Driver(error) => error.errno,
@@ -144,7 +144,7 @@ pub(crate) struct RuleId {
     pub(crate) priority: i32,
 }
 
-/// In which of its roles a driver is asked for callbacks.
+/// The setup request that binds the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetupType {
     /// For flowtables, `TC_SETUP_FT`. C makes its requests without RTNL too.
@@ -155,8 +155,8 @@ pub(crate) enum SetupType {
     /// drivers that take requests without it (`unlocked_driver_cb`) are bound.
     Block,
     /// As [`Self::Ft`], for a device without a driver that takes requests (`ndo_setup_tc`): the
-    /// drivers that asked for such devices are offered it. The one that takes it may leave at any
-    /// time: [`Listener::driver_leaves`](crate::net::notifier::Listener::driver_leaves).
+    /// drivers that asked for such devices are offered it. The one that takes it may unregister at any
+    /// time: [`DeviceHandler::indr_cleanup`](crate::net::notifier::DeviceHandler::indr_cleanup).
     Indirect,
 }
 
@@ -355,8 +355,8 @@ impl PinnedDrop for FlowBlock {
     fn drop(self: Pin<&mut Self>) {
         let (result, msg) = Extack::with(|extack| {
             // SAFETY: By the type invariants the device is registered and the block initialised;
-            // `bind` has checked that the device takes requests. Nobody else uses the block any
-            // more, but for a driver that leaves, which `shim_block_unbind` knows of.
+            // `bind` has checked that the device takes requests. Nothing else uses the block any
+            // more but `block_cleanup()`, with which `shim_block_unbind` takes turns.
             unsafe { bindings::shim_block_unbind(self.block.get(), extack) }
         });
 

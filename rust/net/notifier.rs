@@ -163,8 +163,8 @@ impl NetRef {
         }
     }
 
-    /// Has the handler told of the namespace's routes and rules. May take long: all routes are
-    /// listed. `EBUSY` if they change too often for that. Sleeps.
+    /// Registers the namespace's FIB notifier. May take long: all routes are listed. `EBUSY` if they
+    /// change too often for that. Sleeps.
     ///
     /// C: `register_fib_notifier()`.
     pub(crate) fn watch_routes(&self) -> Result {
@@ -266,7 +266,7 @@ unsafe impl<H: NetHandler, D: DeviceHandler> Sync for Notifiers<H, D> {}
 impl<H: NetHandler, D: DeviceHandler> Notifiers<H, D> {
     /// Registers the notifiers. `EBUSY` if there are some already.
     ///
-    /// Sleeps and takes RTNL. Devices that are there already are told of at once.
+    /// Sleeps and takes RTNL. Calls the handlers for devices that are there already.
     pub(crate) fn new(devices: Arc<D>) -> impl PinInit<Self, Error> {
         let data = (&raw const *devices).cast_mut().cast::<c_void>();
 

@@ -15,7 +15,7 @@ impl SkBuff {
     /// # Safety
     ///
     /// `ptr` must point to a packet with a device whose data begin with the network header, as they do
-    /// in a hook at ingress, and which nobody else uses during `'a`.
+    /// in a hook at ingress, and not be used elsewhere during `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::sk_buff) -> &'a mut Self {
         // SAFETY: By the function's requirements; the type is transparent.
         unsafe { &mut *ptr.cast() }

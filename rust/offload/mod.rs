@@ -11,8 +11,8 @@
 //! notifiers ─▶ monitor: work ─▶ index ─▶ hw_flow: evict
 //! ```
 //!
-//! No driver is called but by the works of its own device ([`device`]), and by who binds and unbinds
-//! it. All else returns at once: nf_flow_table's workers, which a device that goes down anywhere waits
+//! A driver is called by the works of its own device ([`device`]), and where it is bound or unbound
+//! ([`registry`]). All else returns at once: nf_flow_table's workers, which a device that goes down anywhere waits
 //! for with RTNL held; the work of a namespace ([`monitor`]); `nf_flowtable_type::gc`. Only a device
 //! that leaves a flowtable, or is unregistered, waits for its own rules.
 //!

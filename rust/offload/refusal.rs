@@ -185,7 +185,7 @@ impl RefusalLog {
     }
 }
 
-/// How many refusals were not told, if any.
+/// How many refusals were not logged, if any.
 struct More(u64);
 
 impl fmt::Display for More {
