@@ -283,7 +283,7 @@ impl FlowBlock {
 
     /// Has the driver install `rule` as `id`. Sleeps. `EOPNOTSUPP` without
     /// [`Self::takes_rules`], or the driver's own error.
-    pub(crate) fn add_rule(&self, id: RuleId, rule: &FlowRule) -> Result<(), DriverError> {
+    pub(crate) fn add_rule(&self, id: RuleId, rule: &FlowRule<'_>) -> Result<(), DriverError> {
         self.call(
             bindings::flow_cls_command_FLOW_CLS_REPLACE,
             id,

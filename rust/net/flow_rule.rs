@@ -3,7 +3,7 @@
 //! Rules for hardware: what to match and what to do with it.
 //!
 //! [`Rule`] is a plain description that is made, compared and printed without the kernel.
-//! [`FlowRule`] is its form for drivers, `struct flow_rule`; making one is a mere copy.
+//! [`FlowRule`] is its form for drivers, `struct flow_rule`, written into a [`RuleBuffer`].
 //!
 //! C headers: [`include/net/flow_offload.h`](srctree/include/net/flow_offload.h),
 //! [`include/net/flow_dissector.h`](srctree/include/net/flow_dissector.h)
@@ -17,6 +17,7 @@ use crate::{
 };
 use core::net::IpAddr;
 use core::{
+    marker::PhantomData,
     mem::offset_of,
     ptr::NonNull, //
 };
@@ -211,6 +212,11 @@ impl Actions {
         }
     }
 
+    /// Takes all actions out.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// Appends `action`; fails if the list is full.
     pub(crate) fn push(&mut self, action: Action) -> Result<(), Full> {
         *self.list.get_mut(self.len).ok_or(Full)? = action;
@@ -237,6 +243,28 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// A rule without actions.
+    pub(crate) const fn new() -> Self {
+        Self {
+            matches: Match {
+                ingress: 0,
+                vlan: None,
+                cvlan: None,
+                pppoe: None,
+                outer: None,
+                addresses: Addresses::V4 {
+                    src: [0; 4],
+                    dst: [0; 4],
+                },
+                l4proto: 0,
+                ports: None,
+                tcp_goes_on: false,
+            },
+            tunnel: None,
+            actions: Actions::new(),
+        }
+    }
+
     /// The index of the device by which packets leave.
     pub(crate) fn egress(&self) -> Option<u32> {
         self.actions
@@ -282,6 +310,13 @@ struct MatchStorage {
 unsafe impl Zeroable for MatchStorage {}
 
 impl MatchStorage {
+    /// Matches nothing.
+    fn clear(&mut self) {
+        self.dissector.used_keys = 0;
+        self.key = pin_init::zeroed();
+        self.mask = pin_init::zeroed();
+    }
+
     /// Says that the match uses the key `id`, which is at `offset` of [`Key`].
     fn uses(&mut self, id: bindings::flow_dissector_key_id, offset: usize) {
         self.dissector.used_keys |= 1 << id;
@@ -459,32 +494,55 @@ impl MatchStorage {
     }
 }
 
-/// A rule in the form that drivers take, `struct flow_rule`.
-///
-/// # Invariants
-///
-/// - `rule` comes from `flow_rule_alloc` and is owned by this value; its match points into
-///   `storage`, and its entries are initialised up to `num_entries`.
-/// - The device of a redirect is the one that `_egress` holds a reference to.
-/// - `tunnel` is NULL or a `struct ip_tunnel_info` that is owned by this value; the entry that puts
-///   on a tunnel points to it. (C points into the route. Drivers that keep it make a copy.)
-pub(crate) struct FlowRule {
-    rule: NonNull<bindings::flow_rule>,
-    tunnel: *mut bindings::ip_tunnel_info,
-    _egress: ARef<NetDevice>,
-    _storage: KBox<MatchStorage>,
+/// Where rules are written for drivers, one after the other.
+#[repr(C)]
+struct RuleStorage {
+    matches: MatchStorage,
+    rule: bindings::flow_rule,
+    /// The room behind `rule.action.entries`.
+    entries: [bindings::flow_action_entry; Actions::MAX],
 }
 
-impl FlowRule {
+const _: () = {
+    let entries =
+        offset_of!(bindings::flow_rule, action) + offset_of!(bindings::flow_action, entries);
+    assert!(offset_of!(RuleStorage, rule) + entries == offset_of!(RuleStorage, entries));
+};
+
+// SAFETY: All members are `Zeroable`, or plain integers, pointers that may be NULL, unions and arrays
+// of these.
+unsafe impl Zeroable for RuleStorage {}
+
+/// Memory in which rules get the form that drivers take, one at a time.
+pub(crate) struct RuleBuffer(Option<KBox<RuleStorage>>);
+
+impl RuleBuffer {
+    /// Allocates nothing: the first rule does.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    fn storage(&mut self) -> Result<&mut RuleStorage> {
+        let storage = match self.0.take() {
+            Some(storage) => storage,
+            None => {
+                let mut new = KBox::init(pin_init::init_zeroed::<RuleStorage>(), GFP_KERNEL)?;
+                for entry in &mut new.entries {
+                    entry.hw_stats = bindings::flow_action_hw_stats_FLOW_ACTION_HW_STATS_DONT_CARE;
+                }
+                new
+            }
+        };
+        Ok(self.0.insert(storage))
+    }
+
     /// Writes `rule` for drivers. The device that it redirects to is looked up in `net`.
     ///
     /// Sleeps. Fails with `ENODEV` if that device is gone, `EINVAL` if there is no redirect,
     /// `ENOMEM`.
-    pub(crate) fn new(rule: &Rule, net: &Net) -> Result<Self> {
+    pub(crate) fn write(&mut self, rule: &Rule, net: &Net) -> Result<FlowRule<'_>> {
         let egress = net.device(rule.egress().ok_or(EINVAL)?).ok_or(ENODEV)?;
-        let mut storage = KBox::init(pin_init::init_zeroed::<MatchStorage>(), GFP_KERNEL)?;
-        storage.write(&rule.matches);
-
+        let storage = self.storage()?;
         let tunnel = match rule.tunnel {
             // SAFETY: A plain allocation, of a copy of what it is given.
             Some(tunnel) => unsafe { bindings::shim_tunnel_info_alloc(&tunnel.to_raw()) },
@@ -494,53 +552,64 @@ impl FlowRule {
             return Err(ENOMEM);
         }
 
+        storage.matches.clear();
+        storage.matches.write(&rule.matches);
         let actions = rule.actions.as_slice();
-        // SAFETY: A plain allocation; it sets `hw_stats` of all entries to "don't care" and the
-        // rest to zero.
-        let ptr = unsafe { bindings::flow_rule_alloc(actions.len() as u32) };
-        let Some(ptr) = NonNull::new(ptr) else {
-            // SAFETY: Allocated with kmalloc above, or NULL.
-            unsafe { bindings::kfree(tunnel.cast()) };
-            return Err(ENOMEM);
-        };
-
-        // SAFETY: The allocation has room for `actions.len()` entries behind the structure, and
-        // nobody else knows it yet. `storage` is on the heap, so that the pointers to it stay true.
-        unsafe {
-            (*ptr.as_ptr()).match_ = bindings::flow_match {
-                dissector: &raw mut storage.dissector,
-                mask: (&raw mut storage.mask).cast(),
-                key: (&raw mut storage.key).cast(),
-            };
-            (*ptr.as_ptr()).action.num_entries = actions.len() as u32;
-
-            let entries = (*ptr.as_ptr()).action.entries.as_mut_ptr();
-            for (i, action) in actions.iter().enumerate() {
-                write_action(&mut *entries.add(i), action, &egress, tunnel);
-            }
+        for (entry, action) in storage.entries.iter_mut().zip(actions) {
+            write_action(entry, action, &egress, tunnel);
         }
+        storage.rule.action.num_entries = actions.len() as u32;
 
+        let storage = NonNull::from(storage);
+        // SAFETY: The storage is borrowed mutably; what is made here are pointers into it, all from the
+        // one to the whole.
+        let rule = unsafe {
+            let matches = &raw mut (*storage.as_ptr()).matches;
+            let rule = &raw mut (*storage.as_ptr()).rule;
+
+            (*rule).match_ = bindings::flow_match {
+                dissector: &raw mut (*matches).dissector,
+                mask: (&raw mut (*matches).mask).cast(),
+                key: (&raw mut (*matches).key).cast(),
+            };
+            NonNull::new_unchecked(rule)
+        };
         // INVARIANT: Just set up so.
-        Ok(Self {
-            rule: ptr,
+        Ok(FlowRule {
+            rule,
             tunnel,
             _egress: egress,
-            _storage: storage,
+            _buffer: PhantomData,
         })
     }
+}
 
+/// A rule in the form that drivers take, `struct flow_rule`. (C frees it after the call: none keeps it.)
+///
+/// # Invariants
+///
+/// - `rule` and what its match points to are in the buffer that is borrowed; its entries are
+///   initialised up to `num_entries`.
+/// - The device of a redirect is the one that `_egress` holds a reference to.
+/// - `tunnel` is NULL or a `struct ip_tunnel_info` that is owned by this value; the entry that puts
+///   on a tunnel points to it. (C points into the route. Drivers that keep it make a copy.)
+pub(crate) struct FlowRule<'a> {
+    rule: NonNull<bindings::flow_rule>,
+    tunnel: *mut bindings::ip_tunnel_info,
+    _egress: ARef<NetDevice>,
+    _buffer: PhantomData<&'a mut RuleStorage>,
+}
+
+impl FlowRule<'_> {
     pub(super) fn as_raw(&self) -> *mut bindings::flow_rule {
         self.rule.as_ptr()
     }
 }
 
-impl Drop for FlowRule {
+impl Drop for FlowRule<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; both are allocated with kmalloc, and kfree takes NULL.
-        unsafe {
-            bindings::kfree(self.rule.as_ptr().cast());
-            bindings::kfree(self.tunnel.cast());
-        }
+        // SAFETY: By the type invariants; it is allocated with kmalloc, and kfree takes NULL.
+        unsafe { bindings::kfree(self.tunnel.cast()) };
     }
 }
 
@@ -562,6 +631,8 @@ fn write_action(
 ) {
     let args = &mut entry.__bindgen_anon_1;
 
+    // All that is ever written of the arguments.
+    args.mangle = pin_init::zeroed();
     entry.id = match *action {
         Action::TunnelDecap => bindings::flow_action_id_FLOW_ACTION_TUNNEL_DECAP,
         Action::TunnelEncap => {

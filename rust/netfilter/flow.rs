@@ -20,7 +20,7 @@ use crate::{
     },
 };
 use core::{
-    mem::offset_of,
+    mem::{offset_of, MaybeUninit},
     ptr::{addr_of, addr_of_mut}, //
 };
 use kernel::{
@@ -88,6 +88,25 @@ pub(crate) struct Tuple {
     pub(crate) lwtunnel: Option<LwTunnel>,
 }
 
+impl Tuple {
+    /// A tuple to be read into.
+    const fn new() -> Self {
+        Self {
+            addresses: Addresses::V4 {
+                src: [0; 4],
+                dst: [0; 4],
+            },
+            ports: Ports { src: 0, dst: 0 },
+            l4proto: 0,
+            ingress: 0,
+            encaps: [None; ENCAP_MAX],
+            tunnel: false,
+            xmit: Xmit::Other,
+            lwtunnel: None,
+        }
+    }
+}
+
 /// `NF_FLOW_TABLE_ENCAP_MAX`
 pub(crate) const ENCAP_MAX: usize = bindings::NF_FLOW_TABLE_ENCAP_MAX as usize;
 
@@ -102,6 +121,15 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// A flow to be read into.
+    pub(crate) const fn new() -> Self {
+        Self {
+            tuples: [Tuple::new(); 2],
+            snat: false,
+            dnat: false,
+        }
+    }
+
     pub(crate) fn tuple(&self, dir: Direction) -> &Tuple {
         match dir {
             Direction::Original => &self.tuples[0],
@@ -291,76 +319,63 @@ impl FlowOffload {
         unsafe { Conntrack::from_raw((*self.0.get()).ct) }
     }
 
-    /// Reads the entry. Looks up the neighbour where the entry has none; may sleep.
+    /// Reads the entry into `flow`. Looks up the neighbour where the entry has none. Does not sleep.
     ///
-    /// `None` if it is not IP.
-    pub(crate) fn describe(&self, net: &Net) -> Option<Flow> {
-        Some(Flow {
-            tuples: [
-                self.describe_tuple(Direction::Original, net)?,
-                self.describe_tuple(Direction::Reply, net)?,
-            ],
-            snat: self.flag(bindings::nf_flow_flags_NF_FLOW_SNAT),
-            dnat: self.flag(bindings::nf_flow_flags_NF_FLOW_DNAT),
-        })
+    /// `None` if it is not IP: then not all is read.
+    pub(crate) fn describe(&self, net: &Net, flow: &mut Flow) -> Option<()> {
+        for (dir, tuple) in Direction::BOTH.into_iter().zip(&mut flow.tuples) {
+            self.read_packets(dir, tuple)?;
+            tuple.xmit = self.xmit(dir, net);
+            tuple.lwtunnel = self.lwtunnel(dir);
+        }
+        flow.snat = self.flag(bindings::nf_flow_flags_NF_FLOW_SNAT);
+        flow.dnat = self.flag(bindings::nf_flow_flags_NF_FLOW_DNAT);
+        Some(())
     }
 
-    fn describe_tuple(&self, dir: Direction, net: &Net) -> Option<Tuple> {
-        Some(Tuple {
-            xmit: self.xmit(dir, net),
-            lwtunnel: self.lwtunnel(dir),
-            ..self.describe_packets(dir)?
-        })
+    /// As [`Self::describe`], but for where the packets go, and for their translation.
+    pub(crate) fn describe_packets_of_both(&self, flow: &mut Flow) -> Option<()> {
+        let [original, reply] = &mut flow.tuples;
+
+        self.read_packets(Direction::Original, original)?;
+        self.read_packets(Direction::Reply, reply)
     }
 
     /// The packets of a direction as they come in; not where they go. Does not sleep.
     pub(crate) fn describe_packets(&self, dir: Direction) -> Option<Tuple> {
-        let tuple = self.raw_tuple(dir);
-        let (addresses, ports) = addresses_and_ports(tuple)?;
+        let mut tuple = Tuple::new();
+        self.read_packets(dir, &mut tuple).map(|()| tuple)
+    }
 
-        let mut encaps = [None; ENCAP_MAX];
+    fn read_packets(&self, dir: Direction, to: &mut Tuple) -> Option<()> {
+        let tuple = self.raw_tuple(dir);
+
+        (to.addresses, to.ports) = addresses_and_ports(tuple)?;
+        to.l4proto = tuple.l4proto;
+        to.ingress = tuple.iifidx as u32;
+        to.tunnel = tuple.tun_num() != 0;
         let count = tuple.encap_num() as usize;
-        for (i, (to, from)) in encaps.iter_mut().zip(&tuple.encap).take(count).enumerate() {
-            *to = Some(Encap {
+        for (i, (to, from)) in to.encaps.iter_mut().zip(&tuple.encap).enumerate() {
+            *to = (i < count).then(|| Encap {
                 proto: u16::from_be(from.proto),
                 id: from.id,
                 ingress_vlan: tuple.in_vlan_ingress() & (1 << i) != 0,
             });
         }
-
-        Some(Tuple {
-            addresses,
-            ports,
-            l4proto: tuple.l4proto,
-            ingress: tuple.iifidx as u32,
-            encaps,
-            tunnel: tuple.tun_num() != 0,
-            xmit: Xmit::Other,
-            lwtunnel: None,
-        })
-    }
-
-    /// As [`Self::describe_packets`] for both directions, without their translation.
-    pub(crate) fn describe_packets_of_both(&self) -> Option<Flow> {
-        Some(Flow {
-            tuples: [
-                self.describe_packets(Direction::Original)?,
-                self.describe_packets(Direction::Reply)?,
-            ],
-            snat: false,
-            dnat: false,
-        })
+        Some(())
     }
 
     fn lwtunnel(&self, dir: Direction) -> Option<LwTunnel> {
-        let mut raw: bindings::shim_lwtunnel = pin_init::zeroed();
+        let mut raw = MaybeUninit::<bindings::shim_lwtunnel>::uninit();
         // SAFETY: The entry is valid, and holds a reference to its route, which to its tunnel.
         let found =
-            unsafe { bindings::shim_flow_lwtunnel(self.0.get(), dir.as_raw(), &raw mut raw) };
+            unsafe { bindings::shim_flow_lwtunnel(self.0.get(), dir.as_raw(), raw.as_mut_ptr()) };
 
         if !found {
             return None;
         }
+        // SAFETY: What is found is written, all of it.
+        let raw = unsafe { raw.assume_init() };
         if !raw.transmits {
             return Some(LwTunnel::Other(raw.type_));
         }

@@ -10,7 +10,7 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::{DriverError, FlowBlock, FlowStats, RuleId, SetupType},
-        flow_rule::FlowRule,
+        flow_rule::{Rule, RuleBuffer},
         namespace::Net, //
     },
     netfilter::{
@@ -56,6 +56,25 @@ pub(super) enum Lane {
 
 impl Lane {
     const ALL: usize = 4;
+}
+
+/// What a work needs to hand a rule to a driver, made once for all its rules.
+pub(super) struct RuleDraft {
+    /// That the rule is for.
+    pub(super) flow: Flow,
+    rule: Rule,
+    buffer: RuleBuffer,
+}
+
+impl RuleDraft {
+    /// Allocates nothing: the first rule does.
+    const fn new() -> Self {
+        Self {
+            flow: Flow::new(),
+            rule: Rule::new(),
+            buffer: RuleBuffer::new(),
+        }
+    }
 }
 
 /// The driver no longer has a rule that it should have.
@@ -216,12 +235,13 @@ impl OffloadDevice {
         let ending = core::mem::take(&mut self.queue.lock().ending);
         drop(ending);
         // What they have not come to.
+        let mut draft = RuleDraft::new();
         loop {
             let popped = self.queue.lock().next();
             let Some((flow, dir)) = popped else {
                 break;
             };
-            flow.work(dir, self);
+            flow.work(dir, self, &mut draft);
         }
     }
 
@@ -333,36 +353,35 @@ impl OffloadDevice {
     /// Returns whether a direction can be expressed as a rule, in one of the dialects that the driver
     /// may speak.
     pub(super) fn check(&self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
+        let mut rule = Rule::new();
         let mut result = Ok(());
 
         for &dialect in self.dialects() {
-            result = translate(flow, dir, dialect)
-                .map(drop)
-                .map_err(Cause::Unsupported);
+            result = translate(flow, dir, dialect, &mut rule);
             if result.is_ok() {
                 break;
             }
         }
-        result
+        result.map_err(Cause::Unsupported)
     }
 
-    /// Has the driver install the rule of a direction. Sleeps.
+    /// Has the driver install the rule of a direction of the draft's flow. Sleeps.
     pub(super) fn add_rule(
         &self,
         id: RuleId,
-        flow: &Flow,
         dir: Direction,
         net: &Net,
+        draft: &mut RuleDraft,
     ) -> Result<(), Cause> {
         let driver = self
             .driver()
-            .ok_or(Cause::NotBound(flow.tuple(dir).ingress))?;
+            .ok_or(Cause::NotBound(draft.flow.tuple(dir).ingress))?;
         let mut dialects = self.dialects().iter().peekable();
 
         while let Some(&dialect) = dialects.next() {
-            let result = translate(flow, dir, dialect)
+            let result = translate(&draft.flow, dir, dialect, &mut draft.rule)
                 .map_err(Cause::Unsupported)
-                .and_then(|rule| FlowRule::new(&rule, net).map_err(Cause::Prepare))
+                .and_then(|()| draft.buffer.write(&draft.rule, net).map_err(Cause::Prepare))
                 .and_then(|rule| driver.add_rule(id, &rule).map_err(Cause::Driver));
             match result {
                 Ok(()) => {
@@ -374,7 +393,7 @@ impl OffloadDevice {
                     if error.is_not_supported() && dialects.peek().is_some() => {}
                 // The next dialect is the right one only if the driver does not speak this one.
                 Err(Cause::Unsupported(why)) if dialects.peek().is_some() => {
-                    if self.speaks(&driver, id, flow, dir, dialect, net)? {
+                    if self.speaks(&driver, id, dir, dialect, net, draft)? {
                         return Err(Cause::Unsupported(why));
                     }
                 }
@@ -389,13 +408,14 @@ impl OffloadDevice {
         &self,
         driver: &FlowBlock,
         id: RuleId,
-        flow: &Flow,
         dir: Direction,
         dialect: Dialect,
         net: &Net,
+        draft: &mut RuleDraft,
     ) -> Result<bool, Cause> {
-        let rule = probe(flow, dir, dialect).map_err(Cause::Unsupported)?;
-        let rule = FlowRule::new(&rule, net).map_err(Cause::Prepare)?;
+        let RuleDraft { flow, rule, buffer } = draft;
+        probe(flow, dir, dialect, rule).map_err(Cause::Unsupported)?;
+        let rule = buffer.write(rule, net).map_err(Cause::Prepare)?;
 
         match driver.add_rule(id, &rule) {
             Ok(()) => {
@@ -534,8 +554,9 @@ impl Work for DeviceWork {
     }
 
     fn run(&self, _worker: &Worker<Self>) {
+        let mut draft = RuleDraft::new();
         while let Some((flow, dir)) = self.device.pop(self.index) {
-            flow.work(dir, &self.device);
+            flow.work(dir, &self.device, &mut draft);
             cond_resched();
         }
     }

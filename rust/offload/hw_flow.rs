@@ -29,7 +29,7 @@ use crate::{
     },
     offload::{
         aging,
-        device::{Lane, Lost, OffloadDevice, Port},
+        device::{Lane, Lost, OffloadDevice, Port, RuleDraft},
         flow_hash::Hashed,
         index::{Maps, Place},
         monitor::Monitor,
@@ -209,14 +209,13 @@ struct Trouble {
 }
 
 /// What a work is to do next for a direction.
-#[expect(clippy::large_enum_variant)] // It is on the stack, and not for long.
 enum Step {
     Nothing,
     /// The rule is stale, and stays in that lane.
     Keep(Arc<Port>),
     /// Another device's work is to do it.
     Move(Arc<Port>, Lane),
-    Add(Arc<Port>, Flow),
+    Add(Arc<Port>),
     Remove(Arc<Port>),
     Poll(Arc<Port>),
 }
@@ -680,9 +679,10 @@ impl HwFlow {
     fn prepare(self: &Arc<Self>, entry: &FlowOffload, now: u64) -> Result<(), Refusal> {
         let net = entry.net();
         let refusal = |dir, cause| Refusal { dir, cause };
-        let Some(flow) = entry.describe(net) else {
+        let mut flow = Flow::new();
+        if entry.describe(net, &mut flow).is_none() {
             return Err(refusal(Direction::Original, Cause::NotIp));
-        };
+        }
         let Some(is_tracked) = self.track(entry, &flow, net, now) else {
             return Ok(());
         };
@@ -851,9 +851,14 @@ impl HwFlow {
 
     /// Brings the rule of a direction in line with what is wanted, as far as it is `device`'s. Called by
     /// a work of the device; sleeps, and calls the driver.
-    pub(super) fn work(self: &Arc<Self>, dir: Direction, device: &Arc<OffloadDevice>) {
+    pub(super) fn work(
+        self: &Arc<Self>,
+        dir: Direction,
+        device: &Arc<OffloadDevice>,
+        draft: &mut RuleDraft,
+    ) {
         loop {
-            match self.next_step(dir, device) {
+            match self.next_step(dir, device, &mut draft.flow) {
                 Step::Nothing => break,
                 Step::Keep(port) => {
                     port.device().push_stale(self, dir);
@@ -863,8 +868,8 @@ impl HwFlow {
                     let _ = port.device().push(self, dir, lane);
                     break;
                 }
-                Step::Add(port, flow) => {
-                    if let Err(cause) = self.add_rule(dir, &port, &flow) {
+                Step::Add(port) => {
+                    if let Err(cause) = self.add_rule(dir, &port, draft) {
                         self.refuse(Refusal { dir, cause });
                     }
                 }
@@ -878,7 +883,8 @@ impl HwFlow {
         }
     }
 
-    fn next_step(&self, dir: Direction, device: &Arc<OffloadDevice>) -> Step {
+    /// Decides what is next. For [`Step::Add`], reads the entry into `flow`.
+    fn next_step(&self, dir: Direction, device: &Arc<OffloadDevice>, flow: &mut Flow) -> Step {
         let mut state = self.lock();
         let rule = *state.rule(dir);
         let Some(port) = state.port(dir).cloned() else {
@@ -900,8 +906,8 @@ impl HwFlow {
                 let Some(entry) = state.entry().filter(|entry| !entry.is_leaving()) else {
                     return Step::Nothing;
                 };
-                match entry.describe(entry.net()) {
-                    Some(flow) => Step::Add(port, flow),
+                match entry.describe(entry.net(), flow) {
+                    Some(()) => Step::Add(port),
                     None => return Step::Nothing,
                 }
             }
@@ -909,7 +915,7 @@ impl HwFlow {
             (true, true) if rule.is(POLL) => Step::Poll(port),
             _ => return Step::Nothing,
         };
-        let (Step::Add(port, _) | Step::Remove(port) | Step::Poll(port)) = &step else {
+        let (Step::Add(port) | Step::Remove(port) | Step::Poll(port)) = &step else {
             return step;
         };
         if !Arc::ptr_eq(port.device(), device) {
@@ -924,14 +930,19 @@ impl HwFlow {
         step
     }
 
-    fn add_rule(self: &Arc<Self>, dir: Direction, port: &Port, flow: &Flow) -> Result<(), Cause> {
+    fn add_rule(
+        self: &Arc<Self>,
+        dir: Direction,
+        port: &Port,
+        draft: &mut RuleDraft,
+    ) -> Result<(), Cause> {
         let result = match port.reserve() {
             // The entry may be freed, but the connection, and so the namespace, is not.
             Ok(()) => port
                 .device()
-                .add_rule(self.id(dir, port), flow, dir, self.conntrack.net())
+                .add_rule(self.id(dir, port), dir, self.conntrack.net(), draft)
                 .inspect_err(|_| port.release()),
-            Err(_) => Err(Cause::NotBound(flow.tuple(dir).ingress)),
+            Err(_) => Err(Cause::NotBound(draft.flow.tuple(dir).ingress)),
         };
         let mut state = self.lock();
         let rule = state.rule(dir);
@@ -1156,7 +1167,8 @@ impl HwFlow {
         let state = self.lock();
         let entry = state.entry()?;
         let net = entry.net();
-        let flow = entry.describe_packets_of_both()?;
+        let mut flow = Flow::new();
+        entry.describe_packets_of_both(&mut flow)?;
         let [original, reply] = paths;
         let route =
             FlowRoute::from_paths(&flow, [&original.forward, &reply.forward], state.marks());

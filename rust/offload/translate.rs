@@ -85,20 +85,21 @@ pub(crate) enum Dialect {
     Router,
 }
 
-/// The rule for the packets of `flow` in direction `dir`.
+/// Makes `rule` the one for the packets of `flow` in direction `dir`. What fails leaves it as it may be.
 pub(super) fn translate(
     flow: &Flow,
     dir: Direction,
     dialect: Dialect,
-) -> Result<Rule, Unsupported> {
+    rule: &mut Rule,
+) -> Result<(), Unsupported> {
     let this = flow.tuple(dir);
     let other = flow.tuple(dir.reverse());
 
     if this.tunnel || other.tunnel {
         return Err(Unsupported::Tunnel);
     }
-    let tunnel = tunnel(this)?;
-    let other_tunnel = self::tunnel(other)?;
+    rule.tunnel = tunnel(this)?;
+    let other_tunnel = tunnel(other)?;
     let (egress, source, dest) = match this.xmit {
         Xmit::Ethernet {
             ifindex,
@@ -114,41 +115,42 @@ pub(super) fn translate(
         return Err(Unsupported::Ipsec);
     }
 
-    let matches = matches(this, other_tunnel, dialect)?;
-    if dialect == Dialect::Tc && !is_rewritable(&matches, other) {
+    rule.matches = matches(this, other_tunnel, dialect)?;
+    if dialect == Dialect::Tc && !is_rewritable(&rule.matches, other) {
         return Err(Unsupported::VlanRewrite);
     }
-    let mut actions = Actions::new();
+    let actions = &mut rule.actions;
 
+    actions.clear();
     if other_tunnel.is_some() {
         actions.push(Action::TunnelDecap)?;
     }
-    if tunnel.is_some() {
+    if rule.tunnel.is_some() {
         actions.push(Action::TunnelEncap)?;
     }
-    ethernet(&mut actions, source, dest)?;
-    for _ in [matches.vlan, matches.cvlan].iter().flatten() {
+    ethernet(actions, source, dest)?;
+    for _ in [rule.matches.vlan, rule.matches.cvlan].iter().flatten() {
         actions.push(Action::VlanPop)?;
     }
     match dialect {
         Dialect::Tc => carried(other)
             .rev()
-            .try_for_each(|encap| push(&mut actions, encap))?,
-        Dialect::Router => carried(other).try_for_each(|encap| push(&mut actions, encap))?,
+            .try_for_each(|encap| push(actions, encap))?,
+        Dialect::Router => carried(other).try_for_each(|encap| push(actions, encap))?,
     }
     if flow.snat {
         let field = match dir {
             Direction::Original => Field::Source,
             Direction::Reply => Field::Destination,
         };
-        nat(&mut actions, this, other, field)?;
+        nat(actions, this, other, field)?;
     }
     if flow.dnat {
         let field = match dir {
             Direction::Original => Field::Destination,
             Direction::Reply => Field::Source,
         };
-        nat(&mut actions, this, other, field)?;
+        nat(actions, this, other, field)?;
     }
     let is_ipv4 = matches!(this.addresses, Addresses::V4 { .. });
     if dialect == Dialect::Tc {
@@ -166,13 +168,7 @@ pub(super) fn translate(
             flags: CSUM_IPV4 | l4,
         })?;
     }
-    actions.push(Action::Redirect { ifindex: egress })?;
-
-    Ok(Rule {
-        matches,
-        tunnel,
-        actions,
-    })
+    Ok(actions.push(Action::Redirect { ifindex: egress })?)
 }
 
 /// The tunnel that packets of `tuple` are put into.
@@ -185,23 +181,29 @@ fn tunnel(tuple: &Tuple) -> Result<Option<Tunnel>, Unsupported> {
     }
 }
 
-/// A rule for packets like those of `flow`, but without tags and from nobody, so that none hits it.
+/// Makes `rule` one for packets like those of `flow`, but without tags and from nobody, so that none
+/// hits it.
 ///
 /// Whether the driver takes it shows if it speaks the dialect, when `flow` itself cannot be said in
 /// it.
-pub(super) fn probe(flow: &Flow, dir: Direction, dialect: Dialect) -> Result<Rule, Unsupported> {
+pub(super) fn probe(
+    flow: &Flow,
+    dir: Direction,
+    dialect: Dialect,
+    rule: &mut Rule,
+) -> Result<(), Unsupported> {
     let mut flow = *flow;
     for tuple in &mut flow.tuples {
         tuple.encaps = [None; ENCAP_MAX];
         tuple.lwtunnel = None;
     }
 
-    let mut rule = translate(&flow, dir, dialect)?;
+    translate(&flow, dir, dialect, rule)?;
     match &mut rule.matches.addresses {
         Addresses::V4 { src, .. } => *src = [0; 4],
         Addresses::V6 { src, .. } => *src = [0; 16],
     }
-    Ok(rule)
+    Ok(())
 }
 
 /// The headers that the device sees between Ethernet and IP, from the outermost inwards.
@@ -508,8 +510,13 @@ mod tests {
         (bytes, touched)
     }
 
+    fn rule_of(flow: &Flow, dir: Direction, dialect: Dialect) -> Result<Rule, Unsupported> {
+        let mut rule = Rule::new();
+        translate(flow, dir, dialect, &mut rule).map(|()| rule)
+    }
+
     fn translated(flow: &Flow, dir: Direction) -> Option<Rule> {
-        let rule = translate(flow, dir, Dialect::Router).ok();
+        let rule = rule_of(flow, dir, Dialect::Router).ok();
         assert!(rule.is_some());
         rule
     }
@@ -549,8 +556,8 @@ mod tests {
             (masqueraded(IPPROTO_UDP), CSUM_IPV4 | CSUM_UDP),
         ] {
             let (Ok(with), Ok(without)) = (
-                translate(&flow, Direction::Original, Dialect::Tc),
-                translate(&flow, Direction::Original, Dialect::Router),
+                rule_of(&flow, Direction::Original, Dialect::Tc),
+                rule_of(&flow, Direction::Original, Dialect::Router),
             ) else {
                 return assert!(false);
             };
@@ -693,7 +700,7 @@ mod tests {
         flow.tuples[1].encaps = [vlan(20), vlan(21)];
 
         for (dialect, ids) in [(Dialect::Router, [20, 21]), (Dialect::Tc, [21, 20])] {
-            let rule = translate(&flow, Direction::Original, dialect).ok();
+            let rule = rule_of(&flow, Direction::Original, dialect).ok();
             let mut pushed = [0; 2];
             let mut to = pushed.iter_mut();
 
@@ -723,7 +730,7 @@ mod tests {
             (Dialect::Router, service, customer),
             (Dialect::Tc, customer, service),
         ] {
-            let Ok(rule) = translate(&flow, Direction::Original, dialect) else {
+            let Ok(rule) = rule_of(&flow, Direction::Original, dialect) else {
                 return assert!(false);
             };
             assert_eq!(rule.matches.vlan, None);
@@ -733,7 +740,7 @@ mod tests {
             );
         }
 
-        let Ok(rule) = translate(&flow, Direction::Reply, Dialect::Tc) else {
+        let Ok(rule) = rule_of(&flow, Direction::Reply, Dialect::Tc) else {
             return assert!(false);
         };
         assert_eq!(rule.matches.vlan, Some(service));
@@ -768,11 +775,11 @@ mod tests {
             flow.tuples[0].encaps = off;
             flow.tuples[1].encaps = on;
             assert_eq!(
-                translate(&flow, Direction::Original, Dialect::Tc).err(),
+                rule_of(&flow, Direction::Original, Dialect::Tc).err(),
                 (!possible).then_some(Unsupported::VlanRewrite)
             );
             if off != service {
-                assert!(translate(&flow, Direction::Original, Dialect::Router).is_ok());
+                assert!(rule_of(&flow, Direction::Original, Dialect::Router).is_ok());
             }
         }
     }
@@ -783,12 +790,16 @@ mod tests {
         flow.tuples[0].encaps[0] = vlan(5);
         flow.tuples[1].encaps = [vlan(6), vlan(7)];
 
-        let (Err(Unsupported::VlanRewrite), Ok(rule)) = (
-            translate(&flow, Direction::Original, Dialect::Tc),
-            probe(&flow, Direction::Original, Dialect::Tc),
-        ) else {
-            return assert!(false);
-        };
+        let mut rule = Rule::new();
+
+        assert_eq!(
+            rule_of(&flow, Direction::Original, Dialect::Tc).err(),
+            Some(Unsupported::VlanRewrite)
+        );
+        assert_eq!(
+            probe(&flow, Direction::Original, Dialect::Tc, &mut rule),
+            Ok(())
+        );
         assert_eq!(rule.matches.addresses, v4([0; 4], SERVER));
         assert_eq!(rule.matches.vlan, None);
         assert!(rule
@@ -884,7 +895,7 @@ mod tests {
         let refusal = |change: fn(&mut Flow)| {
             let mut flow = routed(IPPROTO_UDP);
             change(&mut flow);
-            translate(&flow, Direction::Original, Dialect::Router).err()
+            rule_of(&flow, Direction::Original, Dialect::Router).err()
         };
 
         assert_eq!(
@@ -911,12 +922,12 @@ mod tests {
             let mut flow = routed(IPPROTO_UDP);
             flow.tuples[tuple].lwtunnel = Some(LwTunnel::Other(1));
             assert_eq!(
-                translate(&flow, Direction::Original, Dialect::Router).err(),
+                rule_of(&flow, Direction::Original, Dialect::Router).err(),
                 Some(Unsupported::LwTunnel(1))
             );
             flow.tuples[tuple].lwtunnel = Some(LwTunnel::Options);
             assert_eq!(
-                translate(&flow, Direction::Original, Dialect::Router).err(),
+                rule_of(&flow, Direction::Original, Dialect::Router).err(),
                 Some(Unsupported::TunnelOptions)
             );
         }

@@ -19,7 +19,7 @@ mod net {
     pub(crate) mod namespace;
 
     /// What drivers would be given.
-    pub(crate) fn raw_rule(rule: &flow_rule::FlowRule) -> *const crate::bindings::flow_rule {
+    pub(crate) fn raw_rule(rule: &flow_rule::FlowRule<'_>) -> *const crate::bindings::flow_rule {
         rule.as_raw()
     }
 }
@@ -56,7 +56,10 @@ mod offload {
     pub(crate) fn rule(flow: &Flow, dir: Direction, tc: bool) -> Result<Rule, &'static CStr> {
         let dialect = if tc { Dialect::Tc } else { Dialect::Router };
 
-        translate::translate(flow, dir, dialect).map_err(|why| match why {
+        let mut rule = Rule::new();
+
+        let result = translate::translate(flow, dir, dialect, &mut rule);
+        result.map(|()| rule).map_err(|why| match why {
             Unsupported::Protocol(_) => c"protocol",
             Unsupported::Nat => c"translation",
             Unsupported::Encapsulation(_) => c"within PPPoE",
@@ -94,14 +97,16 @@ pub unsafe extern "C" fn oracle_translate(
     // SAFETY: By the function's requirements.
     let (flow, dir) = unsafe { netfilter::flow_from_cookie(cookie) };
 
-    let Some(flow) = flow.describe(net) else {
+    let mut description = netfilter::flow::Flow::new();
+    if flow.describe(net, &mut description).is_none() {
         return c"not IP".as_char_ptr();
-    };
-    let rule = match offload::rule(&flow, dir, tc) {
+    }
+    let rule = match offload::rule(&description, dir, tc) {
         Ok(rule) => rule,
         Err(why) => return why.as_char_ptr(),
     };
-    match net::flow_rule::FlowRule::new(&rule, net) {
+    let mut buffer = net::flow_rule::RuleBuffer::new();
+    let result = match buffer.write(&rule, net) {
         Ok(rule) => {
             // SAFETY: The rule is complete, and lives until the call returns.
             unsafe { f(net::raw_rule(&rule).cast(), data) };
@@ -109,5 +114,6 @@ pub unsafe extern "C" fn oracle_translate(
         }
         Err(errno) if errno == kernel::error::code::ENODEV => c"no device".as_char_ptr(),
         Err(_) => c"no memory".as_char_ptr(),
-    }
+    };
+    result
 }
