@@ -9,7 +9,9 @@ use crate::{
     net::device::write_c_chars, //
 };
 use kernel::{
+    error::to_result,
     fmt,
+    prelude::*,
     str::{CStr, CStrExt}, //
 };
 
@@ -25,23 +27,28 @@ const MSG_LEN: usize = bindings::NETLINK_MAX_FMTMSG_LEN as usize;
 pub(crate) struct Extack(bindings::netlink_ext_ack);
 
 impl Extack {
-    /// Calls `f` with an empty place for its msg, and returns what it wrote there: `_msg`, if it
-    /// is set, has to be valid when `f` returns.
-    pub(crate) fn with<R>(f: impl FnOnce(*mut bindings::netlink_ext_ack) -> R) -> (R, ExtackMsg) {
+    /// Calls `f` with an empty place for its msg. If it fails, returns the error with what was written
+    /// there: `_msg`, if it is set, has to be valid when `f` returns.
+    pub(crate) fn with(
+        f: impl FnOnce(*mut bindings::netlink_ext_ack) -> c_int,
+    ) -> Result<(), (Error, ExtackMsg)> {
         // INVARIANT: `_msg` is NULL.
         let mut extack = Extack(pin_init::zeroed());
-        let result = f(&raw mut extack.0);
-        let mut msg = ExtackMsg([0; MSG_LEN]);
 
-        if !extack.0._msg.is_null() {
-            // SAFETY: By the type invariant; `extack` has not moved since `f` was called.
-            let text = unsafe { CStr::from_char_ptr(extack.0._msg) };
+        to_result(f(&raw mut extack.0)).map_err(|error| (error, extack.msg()))
+    }
+
+    fn msg(&self) -> ExtackMsg {
+        let mut msg = ExtackMsg::NONE;
+
+        if !self.0._msg.is_null() {
+            // SAFETY: By the type invariant.
+            let text = unsafe { CStr::from_char_ptr(self.0._msg) };
             let text = text.to_bytes();
             let len = text.len().min(MSG_LEN);
             msg.0[..len].copy_from_slice(&text[..len]);
         }
-
-        (result, msg)
+        msg
     }
 }
 

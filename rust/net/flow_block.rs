@@ -17,7 +17,6 @@ use crate::{
 };
 use kernel::{
     alloc::AllocError,
-    error::to_result,
     fmt,
     prelude::*,
     sync::{aref::ARef, Arc},
@@ -69,6 +68,12 @@ impl From<Error> for DriverError {
             errno,
             msg: ExtackMsg::NONE,
         }
+    }
+}
+
+impl From<(Error, ExtackMsg)> for DriverError {
+    fn from((errno, msg): (Error, ExtackMsg)) -> Self {
+        Self { errno, msg }
     }
 }
 
@@ -253,14 +258,13 @@ impl FlowBlock {
     }
 
     fn ask_driver(&self) -> Result<(), DriverError> {
-        let (result, msg) = Extack::with(|extack| {
+        Extack::with(|extack| {
             // SAFETY: nftables binds registered devices, this one takes requests if it is asked for
             // them (checked in `bind`), and the block is pinned and initialised. A driver that
             // refuses puts nothing into the block.
             unsafe { bindings::shim_block_bind(self.block.get(), extack) }
-        });
-
-        to_result(result).map_err(|errno| DriverError { errno, msg })
+        })
+        .map_err(DriverError::from)
     }
 
     /// Whether the driver said when it was asked that it takes requests without RTNL.
@@ -336,16 +340,16 @@ impl FlowBlock {
         cls.cookie = id.cookie;
         cls.rule = rule;
 
-        let (result, msg) = Extack::with(|extack| {
+        let result = Extack::with(|extack| {
             cls.common.extack = extack;
             // SAFETY: By the type invariant; `cls` is complete, and a rule is borrowed by the
             // caller for the whole call.
             unsafe { bindings::shim_block_call(self.block.get(), &mut cls) }
         });
 
-        match to_result(result) {
+        match result {
             Ok(()) => Ok(cls.stats),
-            Err(errno) => Err(DriverError { errno, msg }),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -353,18 +357,18 @@ impl FlowBlock {
 #[pinned_drop]
 impl PinnedDrop for FlowBlock {
     fn drop(self: Pin<&mut Self>) {
-        let (result, msg) = Extack::with(|extack| {
+        let result = Extack::with(|extack| {
             // SAFETY: By the type invariants the device is registered and the block initialised;
             // `bind` has checked that the device takes requests. Nothing else uses the block any
             // more but `block_cleanup()`, with which `shim_block_unbind` takes turns.
             unsafe { bindings::shim_block_unbind(self.block.get(), extack) }
         });
 
-        if let Err(errno) = to_result(result) {
+        if let Err(error) = result {
             pr_warn_ratelimited!(
                 "{}: the driver refused to be unbound: {}\n",
                 self.dev.name(),
-                DriverError { errno, msg }
+                DriverError::from(error)
             );
         }
     }

@@ -12,7 +12,10 @@ use crate::{
         namespace::Net, //
     },
 };
-use core::net::IpAddr;
+use core::{
+    mem::MaybeUninit,
+    net::IpAddr, //
+};
 use kernel::prelude::*;
 
 /// What a route is looked up for.
@@ -40,8 +43,12 @@ pub(crate) struct NextHop {
 }
 
 /// The next hops among which the kernel chooses.
+///
+/// # Invariants
+///
+/// The first `len` are initialised.
 pub(crate) struct NextHops {
-    raw: [bindings::shim_hop; Self::MAX],
+    raw: [MaybeUninit<bindings::shim_hop>; Self::MAX],
     len: usize,
 }
 
@@ -50,10 +57,14 @@ impl NextHops {
     const MAX: usize = 16;
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = NextHop> + '_ {
-        self.raw.iter().take(self.len).map(|hop| NextHop {
-            ifindex: hop.ifindex,
-            gateway: from_raw(hop.family, &hop.gateway),
-            mtu: hop.mtu,
+        self.raw.iter().take(self.len).map(|hop| {
+            // SAFETY: By the type invariant.
+            let hop = unsafe { hop.assume_init_ref() };
+            NextHop {
+                ifindex: hop.ifindex,
+                gateway: from_raw(hop.family, &hop.gateway),
+                mtu: hop.mtu,
+            }
         })
     }
 }
@@ -92,8 +103,12 @@ pub(crate) enum DevPathType {
 }
 
 /// The devices that a frame passes, from the top down.
+///
+/// # Invariants
+///
+/// The first `len` are initialised.
 pub(crate) struct DevPathStack {
-    raw: [bindings::shim_path_step; Self::MAX],
+    raw: [MaybeUninit<bindings::shim_path_step>; Self::MAX],
     len: usize,
 }
 
@@ -102,10 +117,14 @@ impl DevPathStack {
     const MAX: usize = 5;
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = DevPath> + '_ {
-        self.raw.iter().take(self.len).map(|step| DevPath {
-            ifindex: step.ifindex,
-            source: step.source,
-            kind: Self::kind(step),
+        self.raw.iter().take(self.len).map(|step| {
+            // SAFETY: By the type invariant.
+            let step = unsafe { step.assume_init_ref() };
+            DevPath {
+                ifindex: step.ifindex,
+                source: step.source,
+                kind: Self::kind(step),
+            }
         })
     }
 
@@ -187,7 +206,7 @@ impl Net {
             dst,
         };
         let mut hops = NextHops {
-            raw: pin_init::zeroed(),
+            raw: [MaybeUninit::uninit(); NextHops::MAX],
             len: 0,
         };
 
@@ -196,10 +215,11 @@ impl Net {
             bindings::shim_route_hops(
                 self.as_raw(),
                 &raw,
-                hops.raw.as_mut_ptr(),
+                hops.raw.as_mut_ptr().cast(),
                 NextHops::MAX as u32,
             )
         };
+        // INVARIANT: So many were written.
         hops.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
         Ok(hops)
     }
@@ -280,7 +300,7 @@ impl Net {
         ether_type: u16,
     ) -> Result<DevPathStack> {
         let mut steps = DevPathStack {
-            raw: pin_init::zeroed(),
+            raw: [MaybeUninit::uninit(); DevPathStack::MAX],
             len: 0,
         };
 
@@ -291,10 +311,11 @@ impl Net {
                 ifindex,
                 dest.as_ptr(),
                 ether_type,
-                steps.raw.as_mut_ptr(),
+                steps.raw.as_mut_ptr().cast(),
                 DevPathStack::MAX as u32,
             )
         };
+        // INVARIANT: So many were written.
         steps.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
         Ok(steps)
     }

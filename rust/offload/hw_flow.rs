@@ -235,6 +235,12 @@ impl State {
         self.rules[dir as usize].is(INSTALLED)
     }
 
+    /// Returns whether nothing is to be done about the rule of a direction.
+    fn is_settled(&self, dir: Direction) -> bool {
+        let rule = self.rules[dir as usize];
+        rule.is(WANTED) == rule.is(INSTALLED) && !rule.is_asked()
+    }
+
     fn any_installed(&self) -> bool {
         self.rules.iter().any(|rule| rule.is(INSTALLED))
     }
@@ -335,9 +341,12 @@ impl HwFlow {
         });
         let mut state = flow.lock();
         let none = state.waits_no_longer();
-        let successors = flow.settle(state);
+        if state.is_clean() {
+            Self::release(flow.settle(state));
+        } else {
+            drop(state);
+        }
         drop(none);
-        Self::release(successors);
 
         if let Err(error) = result {
             monitor.flows().remove(&flow);
@@ -394,7 +403,10 @@ impl HwFlow {
         }
         let no_room = self.add_predecessors(own);
         drop(no_room);
-        Self::release(older.settle(older.lock()));
+        let state = older.lock();
+        if state.is_clean() {
+            Self::release(older.settle(state));
+        }
         Ok(())
     }
 
@@ -471,7 +483,14 @@ impl HwFlow {
 
     /// Has the works of its devices bring the rules in line with what is wanted. Does not sleep.
     fn push_wanted(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
-        let mut pushes = [const { None }; 2];
+        let left = self.push_rules(&mut state);
+        drop(state);
+        drop(left);
+    }
+
+    /// As [`Self::push_wanted`]. Returns devices that are not used any more, to be dropped without the
+    /// lock.
+    fn push_rules(self: &Arc<Self>, state: &mut State) -> [Option<Arc<Port>>; 2] {
         let mut left = [const { None }; 2];
 
         for dir in BOTH {
@@ -481,49 +500,45 @@ impl HwFlow {
                 left[dir as usize] = state.ports[dir as usize].take();
             }
             let lane = match (rule.is(WANTED), rule.is(INSTALLED)) {
-                (true, false) if state.waiting == 0 => Some(Lane::Add),
-                (false, true) if !rule.is(STALE) => Some(Lane::Withdraw),
-                (true, true) if rule.is(POLL) => Some(Lane::Poll),
-                _ => None,
+                (true, false) if state.waiting == 0 => Lane::Add,
+                (false, true) if !rule.is(STALE) => Lane::Withdraw,
+                (true, true) if rule.is(POLL) => Lane::Poll,
+                _ => continue,
             };
             // Without the parameter `partial`, the reply direction comes after the original one.
-            let is_later = lane == Some(Lane::Add)
+            let is_later = lane == Lane::Add
                 && dir == Direction::Reply
                 && !self.monitor().config().keeps_partial
                 && !state.is_installed(Direction::Original);
             if !rule.is(BUSY) && !is_later {
-                pushes[dir as usize] = lane.zip(state.port(dir).cloned());
+                if let Some(port) = state.port(dir) {
+                    // If the device has left, the next offer begins anew.
+                    let _ = port.device().push(self, dir, lane);
+                }
             }
         }
-        drop(state);
-        drop(left);
-
-        for (dir, push) in BOTH.into_iter().zip(pushes) {
-            if let Some((lane, port)) = push {
-                // If the device has left, the next offer begins anew.
-                let _ = port.device().push(self, dir, lane);
-            }
-        }
+        left
     }
 
-    /// Follows up a change: sets `[HW_OFFLOAD]`, and lets go of what waits for the flow. Sleeps.
-    fn update(&self) {
-        let state = self.lock();
+    /// Follows up a change: pushes what is wanted, sets `[HW_OFFLOAD]`, and lets go of what waits for
+    /// the flow. Sleeps.
+    fn update(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
+        let left = self.push_rules(&mut state);
         // A successor has no rules before this one is clean, and sets the bit after it.
         self.conntrack.set_hw_offload(state.is_in_hardware());
-        Self::release(self.settle(state));
+        if state.is_clean() {
+            Self::release(self.settle(state));
+        } else {
+            drop(state);
+        }
+        drop(left);
     }
 
-    /// If the flow is clean, has newer ones of the same packets find it no more if it is over, and
-    /// returns those that have waited for it. Sleeps.
-    fn settle(&self, mut state: AttachedGuard<'_, State>) -> KVec<Arc<Self>> {
-        if !state.is_clean() {
-            return KVec::new();
-        }
-        let successors = match &mut state.trouble {
-            Some(trouble) => core::mem::take(&mut trouble.successors),
-            None => KVec::new(),
-        };
+    /// Has newer flows of the same packets find this one no more if it is over. It is clean; returns
+    /// those that have waited for that. Sleeps.
+    fn settle(&self, mut state: AttachedGuard<'_, State>) -> Option<KVec<Arc<Self>>> {
+        let trouble = state.trouble.as_mut();
+        let successors = trouble.map(|trouble| core::mem::take(&mut trouble.successors));
         // Not one that is about to get its entry.
         let is_over = state.phase == Phase::Evicted && state.entry().is_none();
         drop(state);
@@ -535,7 +550,10 @@ impl HwFlow {
     }
 
     /// What these have waited for has no rules any more. Sleeps.
-    fn release(mut successors: KVec<Arc<Self>>) {
+    fn release(successors: Option<KVec<Arc<Self>>>) {
+        let Some(mut successors) = successors else {
+            return;
+        };
         while let Some(successor) = successors.pop() {
             let mut state = successor.lock();
             let predecessors = state.waits_no_longer();
@@ -545,9 +563,9 @@ impl HwFlow {
                 continue;
             }
             // Evicted while it waited: those that wait for it are next.
-            let mut more = successor.settle(state);
+            let more = successor.settle(state);
             drop(predecessors);
-            while let Some(flow) = more.pop() {
+            for flow in more.into_iter().flatten() {
                 // No lock is held that reclaim may need.
                 while successors.push(flow.clone(), GFP_KERNEL).is_err() {}
             }
@@ -565,10 +583,11 @@ impl HwFlow {
         if let Some(entry) = state.entry() {
             entry.teardown();
         }
-        self.push_wanted(state);
         if is_first {
+            self.update(state);
             self.monitor().index().remove(self);
-            self.update();
+        } else {
+            self.push_wanted(state);
         }
     }
 
@@ -582,8 +601,7 @@ impl HwFlow {
     pub(super) fn withdraw(self: &Arc<Self>) {
         let mut state = self.lock();
         state.want(false);
-        self.push_wanted(state);
-        self.update();
+        self.update(state);
     }
 
     /// As [`Self::withdraw`] if a rule is, or is to be, in this port.
@@ -605,10 +623,8 @@ impl HwFlow {
         state.phase = Phase::Evicted;
         state.want(false);
         let has_rules = state.any_installed();
-        self.push_wanted(state);
-
+        self.update(state);
         self.monitor().index().remove(self);
-        self.update();
         if !has_rules {
             // The core has cleared `[HW_OFFLOAD]`, which may be a newer flow's.
             if let Some(newer) = self.monitor().flows().get(self.hashes[0]) {
@@ -687,13 +703,17 @@ impl HwFlow {
             return Ok(());
         };
         let partial = self.monitor().config().keeps_partial;
-        let ports = BOTH.map(|dir| self.table.port(flow.tuple(dir).ingress));
+        let ports = self.table.ports(BOTH.map(|dir| flow.tuple(dir).ingress));
+        let is_stale = {
+            let state = self.lock();
+            state.rules.map(|rule| rule.is(STALE))
+        };
 
         // No driver is bothered with one direction if there cannot be a rule for the other.
         let mut first = None;
         let mut wanted = [true; 2];
         for dir in BOTH {
-            if self.lock().rule(dir).is(STALE) {
+            if is_stale[dir as usize] {
                 return Err(refusal(dir, Cause::StaleRule));
             }
             let result = match &ports[dir as usize] {
@@ -845,8 +865,7 @@ impl HwFlow {
                 .log()
                 .refused(now, entry.net(), original.as_ref(), &refusal, what);
         }
-        self.push_wanted(state);
-        self.update();
+        self.update(state);
     }
 
     /// Brings the rule of a direction in line with what is wanted, as far as it is `device`'s. Called by
@@ -868,17 +887,21 @@ impl HwFlow {
                     let _ = port.device().push(self, dir, lane);
                     break;
                 }
-                Step::Add(port) => {
-                    if let Err(cause) = self.add_rule(dir, &port, draft) {
-                        self.refuse(Refusal { dir, cause });
-                    }
-                }
+                Step::Add(port) => match self.add_rule(dir, &port, draft) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(cause) => self.refuse(Refusal { dir, cause }),
+                },
                 Step::Remove(port) => {
-                    if !self.del_rule(dir, &port) {
+                    if self.del_rule(dir, &port) {
                         break;
                     }
                 }
-                Step::Poll(port) => self.poll(dir, &port),
+                Step::Poll(port) => {
+                    if self.poll(dir, &port) {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -930,12 +953,13 @@ impl HwFlow {
         step
     }
 
+    /// Returns whether nothing else is to be done.
     fn add_rule(
         self: &Arc<Self>,
         dir: Direction,
         port: &Port,
         draft: &mut RuleDraft,
-    ) -> Result<(), Cause> {
+    ) -> Result<bool, Cause> {
         let result = match port.reserve() {
             // The entry may be freed, but the connection, and so the namespace, is not.
             Ok(()) => port
@@ -949,6 +973,7 @@ impl HwFlow {
 
         rule.set(BUSY, false);
         rule.set(INSTALLED, result.is_ok());
+        let is_settled = state.is_settled(dir);
         if result.is_ok() {
             let now = jiffies64() as u32;
             state.polled = now;
@@ -965,14 +990,13 @@ impl HwFlow {
             } else {
                 None
             };
-            self.push_wanted(state);
+            self.update(state);
             drop(trouble);
-            self.update();
         }
-        result
+        result.map(|()| is_settled)
     }
 
-    /// Returns whether the rule is gone.
+    /// Returns whether nothing else is to be done, or nothing can be done now.
     fn del_rule(self: &Arc<Self>, dir: Direction, port: &Port) -> bool {
         let device = port.device();
         let id = self.id(dir, port);
@@ -1011,9 +1035,9 @@ impl HwFlow {
                 drop(state);
                 port.release();
                 let state = self.lock();
-                self.push_wanted(state);
-                self.update();
-                true
+                let is_settled = state.is_settled(dir);
+                self.update(state);
+                is_settled
             }
             Err(error) => {
                 rule.set(STALE, true);
@@ -1030,7 +1054,7 @@ impl HwFlow {
                     Self::warn_stale(device, error);
                 }
                 device.push_stale(self, dir);
-                false
+                true
             }
         }
     }
@@ -1061,7 +1085,7 @@ impl HwFlow {
             state.rule(dir).set(RETRIED, false);
             drop(state);
             port.release();
-            self.update();
+            self.update(self.lock());
         }
     }
 
@@ -1079,8 +1103,7 @@ impl HwFlow {
             port.set_stale(false);
             port.release();
         }
-        self.push_wanted(self.lock());
-        self.update();
+        self.update(self.lock());
     }
 
     fn account(&self, dir: Direction, stats: FlowStats) {
@@ -1089,7 +1112,8 @@ impl HwFlow {
         }
     }
 
-    fn poll(self: &Arc<Self>, dir: Direction, port: &Port) {
+    /// Returns whether nothing else is to be done.
+    fn poll(self: &Arc<Self>, dir: Direction, port: &Port) -> bool {
         let result = port.device().rule_stats(self.id(dir, port));
         let now = jiffies64() as u32;
         let mut state = self.lock();
@@ -1097,6 +1121,7 @@ impl HwFlow {
 
         rule.set(BUSY, false);
         rule.set(POLL, false);
+        let is_settled = state.is_settled(dir);
         match result {
             Ok(stats) => {
                 // Packets of the other direction count as much.
@@ -1122,16 +1147,16 @@ impl HwFlow {
                 if stats.packets > 0 || is_hit {
                     self.verify(dir);
                 }
+                is_settled
             }
             Err(Lost) => {
                 // The core offers the flow again as soon as packets reach the host.
-                rule.set(INSTALLED, false);
+                state.rule(dir).set(INSTALLED, false);
                 state.want(false);
                 drop(state);
                 port.release();
-                let state = self.lock();
-                self.push_wanted(state);
-                self.update();
+                self.update(self.lock());
+                false
             }
         }
     }

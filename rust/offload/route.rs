@@ -25,7 +25,7 @@ use crate::{
         flow::{Encap, Flow, Tuple, Xmit, ENCAP_MAX}, //
     },
 };
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// How packets reach a neighbour.
 ///
@@ -129,7 +129,7 @@ impl ForwardInfo {
 
 impl ForwardPath {
     /// Returns a path that is not after any path to this neighbour.
-    pub(super) fn first_to(ifindex: u32, neighbour: IpAddr) -> Self {
+    pub(super) const fn first_to(ifindex: u32, neighbour: IpAddr) -> Self {
         Self {
             ifindex,
             neighbour,
@@ -217,6 +217,8 @@ struct DirRoute {
     key: FlowKey,
     /// Another mark with which the same route is found.
     other_mark: Option<u32>,
+    /// Packets with the connection's mark would go elsewhere.
+    is_odd: bool,
     path: ForwardPath,
 }
 
@@ -279,71 +281,97 @@ fn input(net: &Net, tuple: &Tuple) -> Option<u32> {
     net.device_of_ip(tagged)
 }
 
-/// What is found for both directions, the original one first, each with the device by which the other
-/// one `leaves`: by `find` from a direction and the device by which its packets come in. Begins with
-/// `dir` and `iif`, and `None` if it comes to no end.
+/// Finds both directions, the original one first, each with the device by which the other one
+/// `leaves`: by `find` from a direction and the device by which its packets come in. Begins with `dir`
+/// and `iif`. Returns `None` if it comes to no end.
 fn settle<T>(
     dir: Direction,
     iif: u32,
-    find: impl Fn(Direction, u32) -> Option<T>,
+    found: &mut [T; 2],
+    find: impl Fn(&mut T, Direction, u32) -> Option<()>,
     leaves: impl Fn(&T) -> u32,
-) -> Option<[T; 2]> {
+) -> Option<()> {
     const ROUNDS: usize = 4;
-    let in_order = |this, back| match dir {
-        Direction::Original => [this, back],
-        Direction::Reply => [back, this],
+    let [this, back] = found;
+    let (this, back) = match dir {
+        Direction::Original => (this, back),
+        Direction::Reply => (back, this),
     };
     let mut came_by = iif;
-    let mut this = find(dir, iif)?;
+    find(this, dir, iif)?;
 
     for _ in 0..ROUNDS {
-        let back = find(dir.reverse(), leaves(&this))?;
-        if leaves(&back) == came_by {
-            return Some(in_order(this, back));
+        let left_by = leaves(this);
+        find(back, dir.reverse(), left_by)?;
+        if leaves(back) == came_by {
+            return Some(());
         }
-        came_by = leaves(&back);
-        let again = find(dir, came_by)?;
-        if leaves(&again) == leaves(&this) {
-            return Some(in_order(again, back));
+        came_by = leaves(back);
+        find(this, dir, came_by)?;
+        if leaves(this) == left_by {
+            return Some(());
         }
-        this = again;
     }
     None
 }
 
 impl DirRoute {
-    /// Finds the route of packets of direction `dir` that come in by the device `iif`, if it is what
-    /// `flow` does with them, and whether those with the connection's mark would go elsewhere.
-    fn find(net: &Net, flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Option<(Self, bool)> {
-        let look = |mark| {
-            let key = flow_key(flow, dir, iif, mark);
-            let hops = net.next_hops(&key).ok()?;
-            let path = hops
-                .iter()
-                .filter_map(|hop| ForwardPath::by(net, hop, key.dst))
-                .find(|path| path.is_of(flow, dir));
-            Some((key, path))
-        };
-        let marked = if mark == 0 { None } else { look(mark) };
+    /// A route to be found.
+    const fn new() -> Self {
+        const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-        let unmarked = look(0);
-        if let Some((key, Some(path))) = marked {
-            let other_mark = unmarked.and_then(|(_, found)| (found? == path).then_some(0));
-            let route = Self {
-                key,
-                other_mark,
-                path,
-            };
-            return Some((route, false));
-        }
-
-        let (key, path) = unmarked?;
-        let route = Self {
-            key,
+        Self {
+            key: FlowKey {
+                iif: 0,
+                mark: 0,
+                l4proto: 0,
+                src: NOWHERE,
+                dst: NOWHERE,
+                sport: 0,
+                dport: 0,
+            },
             other_mark: None,
-            path: path?,
-        };
-        Some((route, marked.is_some()))
+            is_odd: false,
+            path: ForwardPath::first_to(0, NOWHERE),
+        }
+    }
+
+    /// The path of `flow`, if it is among those of packets of direction `dir` with this key. `None` if
+    /// these are not forwarded.
+    fn path_of(
+        net: &Net,
+        flow: &Flow,
+        dir: Direction,
+        key: &FlowKey,
+    ) -> Option<Option<ForwardPath>> {
+        let hops = net.next_hops(key).ok()?;
+        let path = hops
+            .iter()
+            .filter_map(|hop| ForwardPath::by(net, hop, key.dst))
+            .find(|path| path.is_of(flow, dir));
+        Some(path)
+    }
+
+    /// Finds the route of packets of direction `dir` that come in by the device `iif`, if it is what
+    /// `flow` does with them.
+    fn find(&mut self, net: &Net, flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Option<()> {
+        self.key = flow_key(flow, dir, iif, mark);
+        self.other_mark = None;
+        self.is_odd = false;
+        if mark != 0 {
+            let marked = Self::path_of(net, flow, dir, &self.key);
+            self.key.mark = 0;
+            if let Some(Some(path)) = marked {
+                let unmarked = Self::path_of(net, flow, dir, &self.key).flatten();
+                self.key.mark = mark;
+                self.other_mark = (unmarked == Some(path)).then_some(0);
+                self.path = path;
+                return Some(());
+            }
+            self.is_odd = marked.is_some();
+        }
+        self.path = Self::path_of(net, flow, dir, &self.key)??;
+        Some(())
     }
 
     fn mark_use(&self) -> MarkUse {
@@ -378,23 +406,29 @@ impl FlowRoute {
     /// ([`settle`]). Where to begin is guessed.
     pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
         let guesses = [
-            (Direction::Reply, input(net, flow.tuple(Direction::Reply))),
-            (
-                Direction::Original,
-                input(net, flow.tuple(Direction::Original)),
-            ),
-            (Direction::Reply, Some(0)),
+            (Direction::Reply, true),
+            (Direction::Original, true),
+            (Direction::Reply, false),
         ];
-
-        guesses.into_iter().find_map(|(dir, iif)| {
-            let found = settle(
-                dir,
-                iif?,
-                |dir, iif| DirRoute::find(net, flow, dir, iif, mark),
-                |(route, _)| route.path.ifindex,
-            )?;
-            Self::if_sure(found)
-        })
+        let mut route = Self([const { DirRoute::new() }; 2]);
+        let is_found = guesses.into_iter().any(|(dir, has_input)| {
+            let iif = if has_input {
+                input(net, flow.tuple(dir))
+            } else {
+                Some(0)
+            };
+            let found = iif.and_then(|iif| {
+                settle(
+                    dir,
+                    iif,
+                    &mut route.0,
+                    |route, dir, iif| route.find(net, flow, dir, iif, mark),
+                    |route| route.path.ifindex,
+                )
+            });
+            found.is_some() && route.is_sure()
+        });
+        is_found.then_some(route)
     }
 
     /// Packets may have been routed by their mark, which is not kept anywhere: only those without
@@ -405,12 +439,11 @@ impl FlowRoute {
     /// carry it: `nft_flow_route()` looks up both directions with the mark of one packet. But if the
     /// other direction's route needs the mark, the entry is from a packet with the mark, and
     /// `nft_flow_route()` has seen that it would come back.
-    fn if_sure(found: [(DirRoute, bool); 2]) -> Option<Self> {
-        let [(original, is_odd), (reply, is_odd_back)] = found;
+    fn is_sure(&self) -> bool {
+        let [original, reply] = &self.0;
         let needs_mark = |route: &DirRoute| route.mark_use() == MarkUse::With;
 
-        let is_sure = (!is_odd || needs_mark(&reply)) && (!is_odd_back || needs_mark(&original));
-        is_sure.then_some(Self([original, reply]))
+        (!original.is_odd || needs_mark(reply)) && (!reply.is_odd || needs_mark(original))
     }
 
     /// Returns a route that was found before: `flow`'s, by these paths, with these marks.
@@ -426,6 +459,7 @@ impl FlowRoute {
             DirRoute {
                 key: flow_key(flow, dir, iif, mark),
                 other_mark,
+                is_odd: false,
                 path: *paths[dir as usize],
             }
         }))
@@ -606,8 +640,12 @@ mod tests {
     /// A network in which packets of either direction leave by a device that depends on how they
     /// have come in.
     fn found(dir: Direction, iif: u32, net: impl Fn(Direction, u32) -> u32) -> Option<[u32; 2]> {
-        let find = |dir, iif| Some(net(dir, iif)).filter(|&device| device != 0);
-        settle(dir, iif, find, |&device| device)
+        let mut found = [0; 2];
+        let find = |to: &mut u32, dir, iif| {
+            *to = net(dir, iif);
+            (*to != 0).then_some(())
+        };
+        settle(dir, iif, &mut found, find, |&device| device).map(|()| found)
     }
 
     #[test]

@@ -158,9 +158,10 @@ impl Table {
         self.counter.load(Relaxed)
     }
 
-    /// Returns the port of the device with this index. Does not sleep.
-    pub(super) fn port(&self, ifindex: u32) -> Option<Arc<Port>> {
-        self.ports.lock().get(ifindex as usize).map(Arc::from)
+    /// Returns the ports of the devices with these indices. Does not sleep.
+    pub(super) fn ports(&self, indices: [u32; 2]) -> [Option<Arc<Port>>; 2] {
+        let ports = self.ports.lock();
+        indices.map(|ifindex| ports.get(ifindex as usize).map(Arc::from))
     }
 
     /// Has all rules of a port removed. Does not wait for that; sleeps.

@@ -98,7 +98,7 @@ pub(super) fn translate(
     if this.tunnel || other.tunnel {
         return Err(Unsupported::Tunnel);
     }
-    rule.tunnel = tunnel(this)?;
+    rule.tunnel = tunnel(this)?.copied();
     let other_tunnel = tunnel(other)?;
     let (egress, source, dest) = match this.xmit {
         Xmit::Ethernet {
@@ -115,7 +115,7 @@ pub(super) fn translate(
         return Err(Unsupported::Ipsec);
     }
 
-    rule.matches = matches(this, other_tunnel, dialect)?;
+    set_matches(&mut rule.matches, this, other_tunnel, dialect)?;
     if dialect == Dialect::Tc && !is_rewritable(&rule.matches, other) {
         return Err(Unsupported::VlanRewrite);
     }
@@ -172,12 +172,12 @@ pub(super) fn translate(
 }
 
 /// The tunnel that packets of `tuple` are put into.
-fn tunnel(tuple: &Tuple) -> Result<Option<Tunnel>, Unsupported> {
-    match tuple.lwtunnel {
+fn tunnel(tuple: &Tuple) -> Result<Option<&Tunnel>, Unsupported> {
+    match &tuple.lwtunnel {
         None => Ok(None),
         Some(LwTunnel::Ip(tunnel)) => Ok(Some(tunnel)),
         Some(LwTunnel::Options) => Err(Unsupported::TunnelOptions),
-        Some(LwTunnel::Other(kind)) => Err(Unsupported::LwTunnel(kind)),
+        Some(LwTunnel::Other(kind)) => Err(Unsupported::LwTunnel(*kind)),
     }
 }
 
@@ -241,55 +241,70 @@ fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
     Ok(actions.push(action)?)
 }
 
-fn matches(tuple: &Tuple, through: Option<Tunnel>, dialect: Dialect) -> Result<Match, Unsupported> {
+fn set_matches(
+    to: &mut Match,
+    tuple: &Tuple,
+    through: Option<&Tunnel>,
+    dialect: Dialect,
+) -> Result<(), Unsupported> {
     let has_ports = match tuple.l4proto {
         IPPROTO_TCP | IPPROTO_UDP => true,
         IPPROTO_GRE => false,
         proto => return Err(Unsupported::Protocol(proto)),
     };
-    let mut matches = Match {
-        ingress: tuple.ingress,
-        vlan: None,
-        cvlan: None,
-        pppoe: None,
-        outer: through.map(|tunnel| Outer {
-            // Where this host's packets have their destination, and the other way round.
-            addresses: match tunnel.addresses {
-                Addresses::V4 { src, dst } => Addresses::V4 { src: dst, dst: src },
-                Addresses::V6 { src, dst } => Addresses::V6 { src: dst, dst: src },
-            },
-            key: tunnel.id as u32,
-        }),
-        addresses: tuple.addresses,
-        l4proto: tuple.l4proto,
-        ports: has_ports.then_some(tuple.ports),
-        tcp_goes_on: tuple.l4proto == IPPROTO_TCP,
-    };
+    // Member by member, so that none is copied.
+    let Match {
+        ingress,
+        vlan,
+        cvlan,
+        pppoe,
+        outer,
+        addresses,
+        l4proto,
+        ports,
+        tcp_goes_on,
+    } = to;
+    *ingress = tuple.ingress;
+    *vlan = None;
+    *cvlan = None;
+    *pppoe = None;
+    *outer = through.map(|tunnel| Outer {
+        // Where this host's packets have their destination, and the other way round.
+        addresses: match tunnel.addresses {
+            Addresses::V4 { src, dst } => Addresses::V4 { src: dst, dst: src },
+            Addresses::V6 { src, dst } => Addresses::V6 { src: dst, dst: src },
+        },
+        key: tunnel.id as u32,
+    });
+    *addresses = tuple.addresses;
+    *l4proto = tuple.l4proto;
+    *ports = has_ports.then_some(tuple.ports);
+    *tcp_goes_on = tuple.l4proto == IPPROTO_TCP;
 
     for encap in carried(tuple) {
-        match (encap.proto, matches.pppoe) {
+        match (encap.proto, *pppoe) {
             // These take any match of a tag and look up addresses and ports only, which the
             // hardware finds behind 802.1Q and PPPoE; nothing says that it does behind 802.1ad.
             (ETH_P_8021AD, None) if dialect == Dialect::Router => {
                 return Err(Unsupported::IngressTag(encap.proto));
             }
             (ETH_P_8021Q | ETH_P_8021AD, None) => {
-                let tag = if matches.vlan.is_none() {
-                    &mut matches.vlan
+                let tag = if vlan.is_none() {
+                    &mut *vlan
                 } else {
-                    &mut matches.cvlan
+                    &mut *cvlan
                 };
                 *tag = Some(Vlan {
                     proto: encap.proto,
                     id: encap.id,
                 });
             }
-            (ETH_P_PPP_SES, None) => matches.pppoe = Some(encap.id),
+            (ETH_P_PPP_SES, None) => *pppoe = Some(encap.id),
             (proto, _) => return Err(Unsupported::Encapsulation(proto)),
         }
     }
 
-    Ok(matches)
+    Ok(())
 }
 
 /// Rewrites the addresses of the frame: four words of the Ethernet header, of which the middle one
