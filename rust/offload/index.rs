@@ -61,7 +61,7 @@ pub(super) struct Destination {
     addr: IpAddr,
     path: Arc<Path>,
     at: LockedBy<usize, Maps>,
-    flows: LockedBy<Flows, Maps>,
+    flows: LockedBy<KVVec<Arc<HwFlow>>, Maps>,
 }
 
 impl Destination {
@@ -141,59 +141,11 @@ impl MacFilter {
     }
 }
 
-/// The flows of a destination: mostly one, for which nothing is allocated.
-#[derive(Default)]
-struct Flows {
-    first: Option<Arc<HwFlow>>,
-    /// `None` as long as there was never more than one.
-    more: Option<KVVec<Arc<HwFlow>>>,
-}
-
-impl Flows {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
-    }
-
-    fn get(&self, at: usize) -> Option<&Arc<HwFlow>> {
-        match at.checked_sub(1) {
-            None => self.first.as_ref(),
-            Some(at) => self.more.as_ref()?.get(at),
-        }
-    }
-
-    /// Sleeps; fails with `ENOMEM`.
-    fn push(&mut self, flow: Arc<HwFlow>) -> Result {
-        if self.first.is_none() {
-            self.first = Some(flow);
-            return Ok(());
-        }
-        let more = self.more.get_or_insert_with(KVVec::new);
-        Ok(more.push(flow, GFP_KERNEL_ACCOUNT)?)
-    }
-
-    /// Removes the flow at `at`, whose place the last one takes, and returns that one.
-    fn swap_remove(&mut self, at: usize) -> Option<(Arc<HwFlow>, Option<&Arc<HwFlow>>)> {
-        let more = self.more.as_mut().and_then(|more| more.pop());
-        let Some(last) = more else {
-            return Some((self.first.take()?, None));
-        };
-        let slot = match at.checked_sub(1) {
-            None => self.first.as_mut(),
-            Some(at) => self.more.as_mut()?.get_mut(at),
-        };
-
-        match slot {
-            Some(slot) => {
-                let removed = core::mem::replace(slot, last);
-                Some((removed, Some(slot)))
-            }
-            None => Some((last, None)),
-        }
-    }
-}
-
 /// Removes the element at `at`, whose place the last one takes, and returns that one.
-fn swap_remove<T>(vec: &mut KVec<T>, at: usize) -> Option<(T, Option<&T>)> {
+fn swap_remove<T, A: kernel::alloc::Allocator>(
+    vec: &mut kernel::alloc::Vec<T, A>,
+    at: usize,
+) -> Option<(T, Option<&T>)> {
     let last = vec.pop()?;
 
     match vec.get_mut(at) {
@@ -259,7 +211,7 @@ impl Index {
                 addr,
                 path: path.clone(),
                 at: LockedBy::new(&self.maps, at),
-                flows: LockedBy::new(&self.maps, Flows::default()),
+                flows: LockedBy::new(&self.maps, KVVec::new()),
             },
             GFP_KERNEL_ACCOUNT,
         );
@@ -292,9 +244,9 @@ impl Index {
         let flows = destination.flows.access_mut(maps);
         let at = flows.len();
 
-        if let Err(error) = flows.push(flow.clone()) {
+        if let Err(error) = flows.push(flow.clone(), GFP_KERNEL_ACCOUNT) {
             Self::forget_destination(maps, &destination);
-            return Err(error);
+            return Err(error.into());
         }
         let place = flow.place().access_mut(maps);
         place.at[dir as usize] = at as u32;
@@ -303,7 +255,7 @@ impl Index {
     }
 
     fn forget_destination(maps: &mut Maps, destination: &Destination) {
-        if destination.flows.access(maps).first.is_some() {
+        if !destination.flows.access(maps).is_empty() {
             return;
         }
         let path = &destination.path;
@@ -329,10 +281,7 @@ impl Index {
         let destination = place.destinations[dir as usize].take()?;
         let at = place.at[dir as usize];
 
-        let (removed, moved) = destination
-            .flows
-            .access_mut(maps)
-            .swap_remove(at as usize)?;
+        let (removed, moved) = swap_remove(destination.flows.access_mut(maps), at as usize)?;
         if let Some(moved) = moved.cloned() {
             let last = destination.flows.access(maps).len() as u32;
             let place = moved.place().access_mut(maps);
@@ -455,7 +404,7 @@ impl Index {
             let maps = self.maps.lock();
             let flows = destination.flows.access(&maps);
             at = at.min(flows.len()).checked_sub(1)?;
-            let flow = flows.get(at)?.clone();
+            let flow = flows[at].clone();
             let place = flow.place().access(&maps);
             let is_original = place.at[0] as usize == at
                 && place.destinations[0]
