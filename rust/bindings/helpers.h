@@ -50,7 +50,8 @@ bool shim_block_takes_rules(struct shim_block *block);
 int shim_block_call(struct shim_block *block, struct flow_cls_offload *cls);
 
 /* sk_buff */
-__be16 shim_skb_protocol(const struct sk_buff *skb);
+/* What bindgen makes of this member is not the same for all kernels. */
+enum { SHIM_SKB_PROTOCOL = offsetof(struct sk_buff, protocol) };
 u32 shim_skb_ifindex(const struct sk_buff *skb);
 bool shim_skb_vlan_tag(const struct sk_buff *skb, __be16 *proto, u16 *tci);
 const u8 *shim_skb_pull(struct sk_buff *skb, unsigned int len);
@@ -223,6 +224,7 @@ int shim_net_watch_routes(struct net *net);
 void shim_net_unwatch_routes(struct net *net);
 u64 shim_net_route_generation(struct net *net);
 bool shim_net_has_ip_tunnels(const struct net *net);
+extern bool shim_ip_tunnels;
 
 /* two works of a workqueue: c/worker.c */
 struct workqueue_struct *shim_alloc_workqueue(const char *name);

@@ -4,11 +4,6 @@
 
 #include "helpers.h"
 
-__be16 shim_skb_protocol(const struct sk_buff *skb)
-{
-	return skb->protocol;
-}
-
 u32 shim_skb_ifindex(const struct sk_buff *skb)
 {
 	return READ_ONCE(skb->dev->ifindex);

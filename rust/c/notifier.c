@@ -39,6 +39,9 @@ static unsigned int shim_net_id;
 /* There is one struct shim_notifiers at most. */
 static struct shim_notifiers *notifiers_registered;
 
+/* There is or was a device of an IP tunnel in any namespace; never cleared. */
+bool shim_ip_tunnels __read_mostly;
+
 /* NULL while the namespace is being set up, when devices may be there already. */
 static struct shim_net *shim_net(const struct net *net)
 {
@@ -325,8 +328,10 @@ static int device_event(struct notifier_block *nb, unsigned long what,
 	};
 
 	/* nf_flow_table makes entries with a zero h_dest for routes to these. */
-	if (of && (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6))
+	if (of && (dev->type == ARPHRD_TUNNEL || dev->type == ARPHRD_TUNNEL6)) {
 		WRITE_ONCE(of->ip_tunnels, true);
+		WRITE_ONCE(shim_ip_tunnels, true);
+	}
 	if (!is_watched(dev_net(dev)))
 		return NOTIFY_DONE;
 

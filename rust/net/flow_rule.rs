@@ -267,9 +267,11 @@ impl Rule {
 
     /// The index of the device by which packets leave.
     pub(crate) fn egress(&self) -> Option<u32> {
+        // Mostly the last action.
         self.actions
             .as_slice()
             .iter()
+            .rev()
             .find_map(|action| match action {
                 Action::Redirect { ifindex } => Some(*ifindex),
                 _ => None,

@@ -331,6 +331,12 @@ impl Net {
         unsafe { bindings::shim_net_route_generation(self.as_raw()) }
     }
 
+    /// Returns whether any namespace has or had a device of an IP tunnel since the module was loaded.
+    pub(crate) fn any_has_ip_tunnels() -> bool {
+        // SAFETY: C writes the variable atomically.
+        unsafe { (&raw const bindings::shim_ip_tunnels).read_volatile() }
+    }
+
     /// Returns whether the namespace has or had a device of an IP tunnel since the module was loaded.
     /// Does not sleep.
     pub(crate) fn has_ip_tunnels(&self) -> bool {

@@ -24,8 +24,27 @@ impl SkBuff {
     /// Returns the protocol of the network header, in host byte order: a tag that is still in the packet is
     /// one.
     pub(crate) fn protocol(&self) -> u16 {
-        // SAFETY: `self` is a valid packet.
-        u16::from_be(unsafe { bindings::shim_skb_protocol(self.0.get()) })
+        // SAFETY: `self` is a valid packet, and this is where it has the member.
+        u16::from_be(unsafe {
+            self.0
+                .get()
+                .byte_add(bindings::SHIM_SKB_PROTOCOL as usize)
+                .cast::<u16>()
+                .read()
+        })
+    }
+
+    /// Returns the first `len` bytes from the network header on, if they are in the packet's linear
+    /// part.
+    pub(crate) fn linear_bytes(&self, len: usize) -> Option<&[u8]> {
+        let skb = self.0.get();
+
+        // SAFETY: `self` is a valid packet; as many bytes of it are readable from `data` on.
+        unsafe {
+            // What is not in the linear part is a part of the whole.
+            let linear = (*skb).len.wrapping_sub((*skb).data_len);
+            (linear as usize >= len).then(|| core::slice::from_raw_parts((*skb).data, len))
+        }
     }
 
     /// Index of the device that the packet came in by.

@@ -19,6 +19,7 @@ use crate::{
             PPP_IP,
             PPP_IPV6, //
         },
+        namespace::Net,
         notifier,
         skbuff::SkBuff, //
     },
@@ -153,14 +154,14 @@ impl Packet {
 
 /// Returns whether a packet may be one with which a TCP connection begins or ends: most that are not
 /// are told from their first bytes.
-fn may_end(skb: &mut SkBuff) -> bool {
+fn may_end(skb: &SkBuff) -> bool {
     // Behind tags and headers it is for `Packet::parse` to tell.
     let (proto, flags) = match skb.protocol() {
         ETH_P_IP => (9, IPV4_HLEN + TCP_FLAGS),
         ETH_P_IPV6 => (6, IPV6_HLEN + TCP_FLAGS),
         _ => return true,
     };
-    let Some(ip) = skb.network_bytes(flags + 1) else {
+    let Some(ip) = skb.linear_bytes(flags + 1) else {
         return true;
     };
 
@@ -168,6 +169,30 @@ fn may_end(skb: &mut SkBuff) -> bool {
         IPPROTO_TCP => ip[flags] & (TCP_FIN | TCP_SYN | TCP_RST) != 0,
         _ => false,
     }
+}
+
+/// Returns whether the host is to forward a packet of a table with `flags offload`.
+fn is_for_host<T: Offload>(table: &Flowtable, skb: &mut SkBuff, may_end: bool) -> bool {
+    let net = table.net();
+    if !may_end && !net.has_ip_tunnels() {
+        return false;
+    }
+    let Some(Packet { tuple, flags }) = Packet::parse(skb) else {
+        return false;
+    };
+    if flags & (TCP_FIN | TCP_SYN | TCP_RST) == 0 && !net.has_ip_tunnels() {
+        return false;
+    }
+
+    let verdict = table.with_entry(tuple, |entry, dir| {
+        // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
+        unsafe {
+            notifier::with_handler::<T::Namespace, _>(net, |namespace| {
+                T::ingress(namespace, entry, dir, flags)
+            })
+        }
+    });
+    verdict == Some(Verdict::SlowPath)
 }
 
 /// What a hook is called with.
@@ -181,6 +206,7 @@ type HookFn = unsafe extern "C" fn(
 ///
 /// As for every netfilter hook at ingress: `skb` is owned by the caller and has a MAC header,
 /// `priv_` is the flowtable that the hook was registered with, and RCU is read-locked.
+#[inline(always)]
 unsafe fn hook<T: Offload>(
     priv_: *mut c_void,
     skb: *mut bindings::sk_buff,
@@ -192,27 +218,36 @@ unsafe fn hook<T: Offload>(
 
     if table.is_offload() {
         // SAFETY: By the function's requirements.
-        let skb = unsafe { SkBuff::from_raw(skb) };
-        let net = table.net();
-        if net.has_ip_tunnels() || may_end(skb) {
-            let verdict = Packet::parse(skb)
-                .filter(|packet| {
-                    packet.flags & (TCP_FIN | TCP_SYN | TCP_RST) != 0 || net.has_ip_tunnels()
-                })
-                .and_then(|Packet { tuple, flags }| {
-                    table.with_entry(tuple, |entry, dir| {
-                        // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
-                        unsafe {
-                            notifier::with_handler::<T::Namespace, _>(net, |namespace| {
-                                T::ingress(namespace, entry, dir, flags)
-                            })
-                        }
-                    })
-                });
-            if verdict == Some(Verdict::SlowPath) {
-                return bindings::NF_ACCEPT;
-            }
+        let may_end = may_end(unsafe { SkBuff::from_raw(skb) });
+        if may_end || Net::any_has_ip_tunnels() {
+            // SAFETY: By the function's requirements.
+            return unsafe { choosing_hook::<T>(priv_, skb, state, fast_path, may_end) };
         }
+    }
+
+    // SAFETY: By the function's requirements.
+    unsafe { fast_path(priv_, skb, state) }
+}
+
+/// [`hook`] for the packets that are looked at more closely.
+///
+/// # Safety
+///
+/// As for [`hook`].
+#[cold]
+#[inline(never)]
+unsafe fn choosing_hook<T: Offload>(
+    priv_: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+    fast_path: HookFn,
+    may_end: bool,
+) -> c_uint {
+    // SAFETY: By the function's requirements.
+    let table = unsafe { Flowtable::from_raw(priv_.cast()) };
+    // SAFETY: By the function's requirements.
+    if is_for_host::<T>(table, unsafe { SkBuff::from_raw(skb) }, may_end) {
+        return bindings::NF_ACCEPT;
     }
 
     // SAFETY: By the function's requirements.
@@ -253,6 +288,28 @@ pub(super) unsafe extern "C" fn ipv6_hook<T: Offload>(
 ///
 /// As for [`hook`].
 pub(super) unsafe extern "C" fn inet_hook<T: Offload>(
+    priv_: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> c_uint {
+    // SAFETY: By the function's requirements.
+    match unsafe { SkBuff::from_raw(skb) }.protocol() {
+        // SAFETY: By the function's requirements.
+        ETH_P_IP => unsafe { ip_hook::<T>(priv_, skb, state) },
+        // SAFETY: By the function's requirements.
+        ETH_P_IPV6 => unsafe { ipv6_hook::<T>(priv_, skb, state) },
+        // SAFETY: By the function's requirements.
+        _ => unsafe { tagged_hook::<T>(priv_, skb, state) },
+    }
+}
+
+/// [`inet_hook`] for packets that do not begin with IP.
+///
+/// # Safety
+///
+/// As for [`hook`].
+#[inline(never)]
+unsafe fn tagged_hook<T: Offload>(
     priv_: *mut c_void,
     skb: *mut bindings::sk_buff,
     state: *const bindings::nf_hook_state,
