@@ -158,18 +158,16 @@ enum shim_neighbour_state {
 };
 
 enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
-					 u8 family, const u8 *addr,
-					 u8 mac[ETH_ALEN]);
+					 u8 family, const u8 *addr);
 bool shim_neighbour_resolve(struct net *net, u32 ifindex, u8 family,
 			    const u8 *addr);
 void shim_neighbour_use(struct net *net, u32 ifindex, u8 family,
 			const u8 *addr);
-bool shim_dev_is_ethernet(struct net *net, u32 ifindex);
 u32 shim_dev_of_tag(struct net *net, u32 ifindex, u16 proto, u16 id);
 u32 shim_dev_of_ip(struct net *net, u32 ifindex);
-int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
-		      u16 ether_type, struct shim_path_step *steps,
-		      unsigned int max);
+int shim_forward_path(struct net *net, u32 ifindex, u8 family, const u8 *addr,
+		      u16 ether_type, u8 mac[ETH_ALEN],
+		      struct shim_path_step *steps, unsigned int max);
 
 /* notifiers: c/notifier.c */
 enum shim_event_kind {

@@ -148,14 +148,11 @@ int shim_route_hops(struct net *net, const struct shim_route_query *query,
 	return err ?: to.count;
 }
 
-static struct neighbour *neighbour(struct net *net, u32 ifindex, u8 family,
+static struct neighbour *neighbour(struct net_device *dev, u8 family,
 				   const u8 *addr)
 {
-	struct net_device *dev = dev_get_by_index_rcu(net, ifindex);
 	struct in6_addr key; /* with the alignment that tables expect */
 
-	if (!dev)
-		return NULL;
 #if IS_ENABLED(CONFIG_IPV6)
 	if (family == AF_INET6) {
 		memcpy(&key, addr, sizeof(key));
@@ -166,16 +163,13 @@ static struct neighbour *neighbour(struct net *net, u32 ifindex, u8 family,
 	return neigh_lookup(&arp_tbl, &key, dev);
 }
 
-/* What the neighbour table has; the address if it is valid. */
-enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
-					 u8 family, const u8 *addr,
-					 u8 mac[ETH_ALEN])
+static enum shim_neighbour_state neighbour_state(struct net_device *dev,
+						 u8 family, const u8 *addr,
+						 u8 mac[ETH_ALEN])
 {
-	struct neighbour *n;
+	struct neighbour *n = neighbour(dev, family, addr);
 	bool valid;
 
-	guard(rcu)();
-	n = neighbour(net, ifindex, family, addr);
 	if (!n)
 		return SHIM_NEIGHBOUR_UNKNOWN;
 
@@ -185,6 +179,19 @@ enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
 	read_unlock_bh(&n->lock);
 	neigh_release(n);
 	return valid ? SHIM_NEIGHBOUR_VALID : SHIM_NEIGHBOUR_INVALID;
+}
+
+/* What the neighbour table has. */
+enum shim_neighbour_state shim_neighbour(struct net *net, u32 ifindex,
+					 u8 family, const u8 *addr)
+{
+	struct net_device *dev;
+	u8 mac[ETH_ALEN];
+
+	guard(rcu)();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	return dev ? neighbour_state(dev, family, addr, mac) :
+		     SHIM_NEIGHBOUR_UNKNOWN;
 }
 
 /* As if a packet was to be sent to a neighbour that the table does not have. */
@@ -217,25 +224,22 @@ bool shim_neighbour_resolve(struct net *net, u32 ifindex, u8 family,
 /* As if a packet was sent to the neighbour: if it has not been heard of for long, it is asked. */
 void shim_neighbour_use(struct net *net, u32 ifindex, u8 family, const u8 *addr)
 {
+	struct net_device *dev;
 	struct neighbour *n;
 
 	guard(rcu)();
-	n = neighbour(net, ifindex, family, addr);
+	dev = dev_get_by_index_rcu(net, ifindex);
+	n = dev ? neighbour(dev, family, addr) : NULL;
 	if (n) {
 		neigh_event_send(n, NULL);
 		neigh_release(n);
 	}
 }
 
-bool shim_dev_is_ethernet(struct net *net, u32 ifindex)
+static bool is_ethernet(const struct net_device *dev)
 {
-	const struct net_device *dev;
-
-	guard(rcu)();
-	dev = dev_get_by_index_rcu(net, ifindex);
-	return dev && !(dev->flags & IFF_LOOPBACK) &&
-	       dev->type == ARPHRD_ETHER && dev->addr_len == ETH_ALEN &&
-	       is_valid_ether_addr(dev->dev_addr);
+	return !(dev->flags & IFF_LOOPBACK) && dev->type == ARPHRD_ETHER &&
+	       dev->addr_len == ETH_ALEN && is_valid_ether_addr(dev->dev_addr);
 }
 
 /*
@@ -287,23 +291,32 @@ static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)
 }
 
 /*
- * The devices that a frame to @mac with a packet of @ether_type passes from the
- * device @ifindex on, itself included. Returns how many there are; -ENETDOWN if
- * one of them is not up.
+ * The devices that a frame to the neighbour @addr, whose address is put into
+ * @mac (zero, if the device is not Ethernet's), with a packet of @ether_type
+ * passes from the device @ifindex on, itself included. Returns how many there
+ * are; -EHOSTUNREACH if the neighbour has no address, -ENETDOWN if one of them
+ * is not up.
  */
-int shim_forward_path(struct net *net, u32 ifindex, const u8 mac[ETH_ALEN],
-		      u16 ether_type, struct shim_path_step *steps,
-		      unsigned int max)
+int shim_forward_path(struct net *net, u32 ifindex, u8 family, const u8 *addr,
+		      u16 ether_type, u8 mac[ETH_ALEN],
+		      struct shim_path_step *steps, unsigned int max)
 {
 	struct net_device_path_stack stack;
 	struct net_device_path_ctx ctx = {};
+	struct net_device *dev;
 	int i, err = 0;
 
 	guard(rcu)();
-	ctx.dev = dev_get_by_index_rcu(net, ifindex);
-	if (!ctx.dev)
+	dev = dev_get_by_index_rcu(net, ifindex);
+	if (!dev)
 		return -ENODEV;
 
+	memset(mac, 0, ETH_ALEN);
+	if (is_ethernet(dev) && neighbour_state(dev, family, addr, mac) !=
+				SHIM_NEIGHBOUR_VALID)
+		return -EHOSTUNREACH;
+
+	ctx.dev = dev;
 	memcpy(ctx.daddr, mac, ETH_ALEN);
 	compat_path_ask(&ctx, htons(ether_type));
 	if (dev_fill_forward_path(&ctx, &stack) < 0)

@@ -108,6 +108,8 @@ pub(crate) enum DevPathType {
 ///
 /// The first `len` are initialised.
 pub(crate) struct DevPathStack {
+    /// The frame's destination; zero where the uppermost device is not Ethernet's.
+    pub(crate) dest: MacAddress,
     raw: [MaybeUninit<bindings::shim_path_step>; Self::MAX],
     len: usize,
 }
@@ -157,8 +159,8 @@ impl DevPathStack {
 /// What a neighbour table has for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Neighbour {
-    /// Its MAC address.
-    Valid(MacAddress),
+    /// A MAC address.
+    Valid,
     /// It did not answer, or has not yet.
     Invalid,
     /// Nothing.
@@ -229,20 +231,12 @@ impl Net {
     /// C: `neigh_lookup()`.
     pub(crate) fn neighbour(&self, ifindex: u32, addr: IpAddr) -> Neighbour {
         let (family, addr) = to_raw(addr);
-        let mut mac = [0; ETH_ALEN];
 
-        // SAFETY: The namespace is valid, and `mac` has room for an address.
-        let found = unsafe {
-            bindings::shim_neighbour(
-                self.as_raw(),
-                ifindex,
-                family,
-                addr.as_ptr(),
-                mac.as_mut_ptr(),
-            )
-        };
+        // SAFETY: The namespace is valid.
+        let found =
+            unsafe { bindings::shim_neighbour(self.as_raw(), ifindex, family, addr.as_ptr()) };
         match found {
-            bindings::shim_neighbour_state_SHIM_NEIGHBOUR_VALID => Neighbour::Valid(mac),
+            bindings::shim_neighbour_state_SHIM_NEIGHBOUR_VALID => Neighbour::Valid,
             bindings::shim_neighbour_state_SHIM_NEIGHBOUR_INVALID => Neighbour::Invalid,
             _ => Neighbour::Unknown,
         }
@@ -268,12 +262,6 @@ impl Net {
         unsafe { bindings::shim_neighbour_use(self.as_raw(), ifindex, family, addr.as_ptr()) }
     }
 
-    /// Whether there is a device with this index and Ethernet addresses. Does not sleep.
-    pub(crate) fn is_ethernet(&self, ifindex: u32) -> bool {
-        // SAFETY: The namespace is valid.
-        unsafe { bindings::shim_dev_is_ethernet(self.as_raw(), ifindex) }
-    }
-
     /// The device that gets what comes in by the device `ifindex` with a VLAN tag, if there is one.
     /// Does not sleep. C: `__vlan_find_dev_deep_rcu()`.
     pub(crate) fn device_of_tag(&self, ifindex: u32, proto: u16, id: u16) -> Option<u32> {
@@ -290,27 +278,32 @@ impl Net {
         (found != 0).then_some(found)
     }
 
-    /// The devices that a frame to `dest` with a packet of `ether_type` passes from the device
-    /// `ifindex` on. Fails if one of them is down (`ENETDOWN`), or if it cannot be told. Does not
-    /// sleep. C: `dev_fill_forward_path()`.
+    /// The devices that a frame to `neighbour` with a packet of `ether_type` passes from the device
+    /// `ifindex` on. Fails if the neighbour has no address (`EHOSTUNREACH`), one of the devices is down
+    /// (`ENETDOWN`), or it cannot be told. Does not sleep. C: `neigh_lookup()`,
+    /// `dev_fill_forward_path()`.
     pub(crate) fn forward_path(
         &self,
         ifindex: u32,
-        dest: MacAddress,
+        neighbour: IpAddr,
         ether_type: u16,
     ) -> Result<DevPathStack> {
+        let (family, addr) = to_raw(neighbour);
         let mut steps = DevPathStack {
+            dest: [0; ETH_ALEN],
             raw: [MaybeUninit::uninit(); DevPathStack::MAX],
             len: 0,
         };
 
-        // SAFETY: The namespace is valid, and there is room for `DevPathStack::MAX`.
+        // SAFETY: The namespace is valid, and there is room for an address and `DevPathStack::MAX`.
         let count = unsafe {
             bindings::shim_forward_path(
                 self.as_raw(),
                 ifindex,
-                dest.as_ptr(),
+                family,
+                addr.as_ptr(),
                 ether_type,
+                steps.dest.as_mut_ptr(),
                 steps.raw.as_mut_ptr().cast(),
                 DevPathStack::MAX as u32,
             )

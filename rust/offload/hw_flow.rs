@@ -34,7 +34,7 @@ use crate::{
         index::{Maps, Place},
         monitor::Monitor,
         refusal::{Cause, InSoftware, Refusal},
-        route::{FlowRoute, MarkUse, Marks},
+        route::{FlowRoute, KnownRoute, MarkUse, Marks},
         table::Table, //
     },
     ratelimit::pr_warn_ratelimited,
@@ -1187,7 +1187,7 @@ impl HwFlow {
     pub(super) fn with_route<R>(
         &self,
         paths: &[Arc<super::index::Path>; 2],
-        f: impl FnOnce(&Net, &FlowRoute) -> R,
+        f: impl FnOnce(&Net, &KnownRoute<'_>) -> R,
     ) -> Option<R> {
         let state = self.lock();
         let entry = state.entry()?;
@@ -1195,8 +1195,11 @@ impl HwFlow {
         let mut flow = Flow::new();
         entry.describe_packets_of_both(&mut flow)?;
         let [original, reply] = paths;
-        let route =
-            FlowRoute::from_paths(&flow, [&original.forward, &reply.forward], state.marks());
+        let route = KnownRoute {
+            flow: &flow,
+            paths: [&original.forward, &reply.forward],
+            marks: state.marks(),
+        };
 
         Some(f(net, &route))
     }

@@ -18,7 +18,7 @@ use crate::{
             IPPROTO_UDP, //
         },
         namespace::Net,
-        route::{DevPath, DevPathType, FlowKey, Neighbour, NextHop}, //
+        route::{DevPath, DevPathType, FlowKey, NextHop}, //
     },
     netfilter::{
         conntrack::Direction,
@@ -144,16 +144,8 @@ impl ForwardPath {
 
     /// How packets reach the neighbour now; `None` if they do not.
     fn find(net: &Net, ifindex: u32, neighbour: IpAddr, ether_type: u16, mtu: u32) -> Option<Self> {
-        let dest = if net.is_ethernet(ifindex) {
-            match net.neighbour(ifindex, neighbour) {
-                Neighbour::Valid(mac) => mac,
-                Neighbour::Invalid | Neighbour::Unknown => return None,
-            }
-        } else {
-            [0; 6]
-        };
-        let steps = net.forward_path(ifindex, dest, ether_type).ok()?;
-        let info = ForwardInfo::from_stack(dest, steps.iter())?;
+        let steps = net.forward_path(ifindex, neighbour, ether_type).ok()?;
+        let info = ForwardInfo::from_stack(steps.dest, steps.iter())?;
 
         Some(Self {
             ifindex,
@@ -181,6 +173,20 @@ impl ForwardPath {
     pub(super) fn is_current(&self, net: &Net) -> bool {
         let now = Self::find(net, self.ifindex, self.neighbour, self.ether_type, self.mtu);
         now.as_ref() == Some(self)
+    }
+
+    /// Returns whether packets with this key, and those with the other mark if there is one, are routed
+    /// to the path. Does not sleep.
+    fn is_routed_to(&self, net: &Net, key: &FlowKey, other_mark: Option<u32>) -> bool {
+        let is_hop = |hop: NextHop| {
+            hop.ifindex == self.ifindex
+                && hop.gateway.unwrap_or(key.dst) == self.neighbour
+                && hop.mtu == self.mtu
+        };
+        let leads_here =
+            |key: &FlowKey| net.next_hops(key).is_ok_and(|hops| hops.iter().any(is_hop));
+
+        leads_here(key) && other_mark.is_none_or(|mark| leads_here(&FlowKey { mark, ..*key }))
     }
 
     /// Does to the neighbour's entry what sending a packet does, so that the host asks a neighbour that
@@ -381,21 +387,6 @@ impl DirRoute {
             (_, Some(_)) => MarkUse::Both,
         }
     }
-
-    /// Returns whether the routes still lead to the path; whether that still exists is not asked.
-    fn route_is_current(&self, net: &Net) -> bool {
-        let other = self.other_mark.map(|mark| FlowKey { mark, ..self.key });
-
-        core::iter::once(self.key).chain(other).all(|key| {
-            net.next_hops(&key).is_ok_and(|hops| {
-                hops.iter().any(|hop| {
-                    hop.ifindex == self.path.ifindex
-                        && hop.gateway.unwrap_or(key.dst) == self.path.neighbour
-                        && hop.mtu == self.path.mtu
-                })
-            })
-        })
-    }
 }
 
 impl FlowRoute {
@@ -446,25 +437,6 @@ impl FlowRoute {
         (!original.is_odd || needs_mark(reply)) && (!reply.is_odd || needs_mark(original))
     }
 
-    /// Returns a route that was found before: `flow`'s, by these paths, with these marks.
-    pub(super) fn from_paths(flow: &Flow, paths: [&ForwardPath; 2], marks: Marks) -> Self {
-        Self(Direction::BOTH.map(|dir| {
-            // Packets come in by the device at which those of the other direction leave.
-            let iif = paths[dir.reverse() as usize].ifindex;
-            let (mark, other_mark) = match marks.with[dir as usize] {
-                MarkUse::Without => (0, None),
-                MarkUse::With => (marks.mark, None),
-                MarkUse::Both => (marks.mark, Some(0)),
-            };
-            DirRoute {
-                key: flow_key(flow, dir, iif, mark),
-                other_mark,
-                is_odd: false,
-                path: *paths[dir as usize],
-            }
-        }))
-    }
-
     /// Returns with which marks the route was found.
     pub(super) fn marks(&self) -> Marks {
         let [original, reply] = &self.0;
@@ -484,24 +456,42 @@ impl FlowRoute {
         ]
     }
 
+    /// Returns whether the host would still send packets of both directions by the same paths. Does
+    /// not sleep.
+    pub(super) fn is_current(&self, net: &Net) -> bool {
+        self.0.iter().all(|route| {
+            route.path.is_routed_to(net, &route.key, route.other_mark) && route.path.is_current(net)
+        })
+    }
+}
+
+/// The route of a flow that was found before.
+pub(super) struct KnownRoute<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) paths: [&'a ForwardPath; 2],
+    pub(super) marks: Marks,
+}
+
+impl KnownRoute<'_> {
     /// Returns whether the route of direction `dir` still leads to its path; whether that still exists
     /// is not asked. Does not sleep.
     pub(super) fn route_is_current(&self, net: &Net, dir: Direction) -> bool {
-        self.0[dir as usize].route_is_current(net)
+        // Packets come in by the device at which those of the other direction leave.
+        let iif = self.paths[dir.reverse() as usize].ifindex;
+        let (mark, other_mark) = match self.marks.with[dir as usize] {
+            MarkUse::Without => (0, None),
+            MarkUse::With => (self.marks.mark, None),
+            MarkUse::Both => (self.marks.mark, Some(0)),
+        };
+        let key = flow_key(self.flow, dir, iif, mark);
+
+        self.paths[dir as usize].is_routed_to(net, &key, other_mark)
     }
 
     /// Returns whether the host would still send packets of direction `dir` by the same path. Does not
     /// sleep.
     pub(super) fn dir_is_current(&self, net: &Net, dir: Direction) -> bool {
-        self.route_is_current(net, dir) && self.0[dir as usize].path.is_current(net)
-    }
-
-    /// Returns whether the host would still send packets of both directions by the same paths. Does
-    /// not sleep.
-    pub(super) fn is_current(&self, net: &Net) -> bool {
-        Direction::BOTH
-            .iter()
-            .all(|&dir| self.dir_is_current(net, dir))
+        self.route_is_current(net, dir) && self.paths[dir as usize].is_current(net)
     }
 }
 
