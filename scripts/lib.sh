@@ -194,6 +194,7 @@ ready() {
 			[ -d "$(host_path "$(kernel_packages)")" ]
 		;;
 	fresh) [ -d "$(fresh_dir)" ] && [ -d "$(host_path "$(kernel_archive)")" ] ;;
+	python3) command -v python3 >/dev/null ;;
 	uml | debug)
 		[ -e "$(host_path "$(kdir "$1")")/.complete" ] &&
 			[ -L "$(root_dir)/usr/lib/modules/$(krelease "$1")" ]

@@ -38,6 +38,7 @@ title() {
 	debug) echo "debug kernel $(kernel_version)" ;;
 	stock) echo "stock kernel $(kernel_version)$([ "$STOCK_ARCH" = amd64 ] || echo ", $STOCK_ARCH")" ;;
 	fresh) echo "fresh Debian $SUITE, packages of $(kernel_version)" ;;
+	python3) echo "python3 on this host" ;;
 	*) echo "add-on $1: ${ADDON_PACKAGES[$1]}" ;;
 	esac
 }
@@ -63,6 +64,7 @@ run_step() {
 		uml | debug) make_kernel "$what" ;;
 		stock) make_stock ;;
 		fresh) make_fresh ;;
+		python3) need_on_host python3 ;;
 		*) make_addon "$what" ;;
 		esac
 		say "$HEAD $(title "$what"): done in $((SECONDS - start)) s"
@@ -133,11 +135,12 @@ host_mirror() {
 			print $1; exit }'
 }
 
-need_bootstrap() {
-	! command -v mmdebstrap >/dev/null || return 0
-	say "      installing mmdebstrap on this host"
-	{ apt-get update && apt-get install -y --no-install-recommends mmdebstrap; } \
-		>>"$LOG" 2>&1 || die "mmdebstrap cannot be installed: see $LOG, install it by hand"
+# need_on_host PACKAGE: and the program that is called as it is.
+need_on_host() {
+	! command -v "$1" >/dev/null || return 0
+	say "      installing $1 on this host"
+	{ apt-get update && apt-get install -y --no-install-recommends "$1"; } \
+		>>"$LOG" 2>&1 || die "$1 cannot be installed: see $LOG, install it by hand"
 }
 
 # Becomes mmdebstrap. That would wait for its children before it dies; in a namespace of
@@ -161,7 +164,7 @@ suites() {
 make_debian() {
 	local root=$1 variant=$2 mirror conf from
 	shift 2
-	need_bootstrap
+	need_on_host mmdebstrap
 	conf=$CACHE/work/apt.conf
 	host_apt_conf >"$conf"
 	mirror=$(host_mirror)
