@@ -7,13 +7,13 @@ SHELL := bash
 KDIR ?=
 MACHINES := uml debug stock
 
-# make check M=uml,debug T=GLOB; nothing means all.
-M ?=
-T ?= *
+# make check MACHINE=uml,debug TEST=GLOB, or M and T for short; nothing means all.
+machine = $(or $(M),$(MACHINE))
+test = $(or $(T),$(TEST))
 
 # M is Kbuild's word too: it must not reach the kernel's make by itself.
 MAKEOVERRIDES :=
-unexport M T
+unexport M T MACHINE TEST
 
 .PHONY: all
 all: ## nft_offload.ko for the running kernel, or for the one in KDIR=DIR
@@ -42,8 +42,8 @@ demo: ## real connections through NAT in the emulated NIC, on the stock kernel; 
 	@VM_BUILT=1 scripts/demo
 
 .PHONY: check
-check: ## all tests; T=GLOB M=uml,debug,stock: some; KERNEL=7.2: with another kernel; ALSO="7.2 arm64": there too
-	@T='$(T)' M='$(M)' scripts/check
+check: ## all tests; TEST=GLOB MACHINE=uml,debug,stock: some; KERNEL=7.2: with another kernel; ALSO="7.2 arm64": there too
+	@TEST='$(test)' MACHINE='$(machine)' scripts/check
 
 .PHONY: canary
 canary: ## the newest kernels of Debian's sid and experimental: does it build, boot, offload
@@ -56,7 +56,7 @@ kselftest-install: ## the tests, for the kernel's own runner, in INSTALL_PATH=DI
 .PHONY: drivers-table
 drivers-table: ## the tables of Documentation/drivers.md, from what a run finds
 	@rm -f build/check/uml/{drivers,lax}.md
-	@T='@(profiles|drivers-lax)' M=uml scripts/check >/dev/null || \
+	@TEST='@(profiles|drivers-lax)' MACHINE=uml scripts/check >/dev/null || \
 		[ -s build/check/uml/drivers.md -a -s build/check/uml/lax.md ]
 	@for table in drivers lax; do \
 		scripts/enter -- scripts/insert-table $$table build/check/uml/$$table.md Documentation/drivers.md; \
@@ -87,12 +87,12 @@ bench-doc: bench ## and puts tables and plots into Documentation
 	done
 	@scripts/enter -- scripts/insert-table core build/bench/core.md Documentation/scale.md
 
-stress: ## all events at random on M (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run
-	@$(MAKE) --no-print-directory module-$(or $(M),debug)
-	@VM_BUILT=1 scripts/vm --machine $(or $(M),debug) --timeout 0 -- env \
+stress: ## all events at random on MACHINE (debug) for STRESS_SECONDS (600); STRESS_SEED repeats a run
+	@$(MAKE) --no-print-directory module-$(or $(machine),debug)
+	@VM_BUILT=1 scripts/vm --machine $(or $(machine),debug) --timeout 0 -- env \
 		STRESS_SECONDS='$(or $(STRESS_SECONDS),600)' STRESS_SEED='$(STRESS_SEED)' \
 		/src/tests/truth/stress.sh
-	@scripts/judge-log build/vm/$(or $(M),debug).log
+	@scripts/judge-log build/vm/$(or $(machine),debug).log
 
 .PHONY: shell
 shell: ## a machine with NIC, namespaces and module, ready to play with

@@ -82,7 +82,7 @@ interrupted() {
 }
 
 ends_in_one_line "no network" root
-ends_in_one_line "no network" root env M= T=load CHECK_OUT="$dir/checked" "$TOP/scripts/check"
+ends_in_one_line "no network" root env MACHINE= TEST=load CHECK_OUT="$dir/checked" "$TOP/scripts/check"
 interrupted TERM root
 interrupted KILL root
 check "something half-made is there" [ -d "$CACHE/work/root" ]

@@ -20,7 +20,7 @@ refused arm64 "$none" vm --machine uml -- true
 refused arm64 "$none" build-for --machine uml -- true
 refused arm64 "$none" setup uml
 refused arm64 "$none" demo --machine uml
-M=uml refused arm64 "$none" check
+MACHINE=uml refused arm64 "$none" check
 refused riscv "no machine has ARCH=riscv; there are: amd64 arm64" vm --machine stock -- true
 
 # What setup would make, it says where there is no room for it.

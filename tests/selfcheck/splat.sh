@@ -27,7 +27,7 @@ says() {
 	passed=$(grep -c ok <<<"$expected") || true
 
 	said=$(CHECK_TESTS=$TOP/tests/selfcheck/planted CHECK_OUT=$build/check \
-		T="@($names)" M=$MACHINE "$TOP/scripts/check" 2>&1) || status=$?
+		TEST="@($names)" MACHINE=$MACHINE "$TOP/scripts/check" 2>&1) || status=$?
 	echo "$said"
 
 	[ $status = 1 ] || { echo "it ended with $status, not with 1" && exit 1; }

@@ -8,7 +8,7 @@
 # Everything that the other truth tests do one by one, at random and at once (stress.py), for a
 # short while. Longer, on a machine with all checks:
 #
-#   make stress M=debug STRESS_SECONDS=3600 [STRESS_SEED=N]
+#   make stress MACHINE=debug STRESS_SECONDS=3600 [STRESS_SEED=N]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need /sys/kernel/debug/failslab
 
