@@ -13,15 +13,15 @@ A test is a script below tests/ that says in its first lines
   # machines: uml debug stock     where it runs; "host" is beside the machines
   # timeout: SECONDS              how long it may take at most (120); an emulated machine is slow
                                   and gets five times that
-  # side: host                    it runs on the host and drives the machine by itself; $OUT is for
+  # runs-on: host                 it runs on the host and drives the machine by itself; $OUT is for
                                   its files
-  # asked: WHY                    it is left out unless TEST names tests
+  # manual: WHY                   it is left out unless TEST names tests
   # also: WHY                     runs on what ALSO names as well
   # in-tree: WHY                  it is of no use without this checkout: make kselftest-install
                                   leaves it out
-  # alone: WHY                    when nothing runs that could disturb what it measures
+  # exclusive: WHY                when nothing runs that could disturb what it measures
   # idle: WHY                     in a machine of its own, beside the others from the start
-  # races: WHY                    things happen at once: on two CPUs too it is searched for leaks
+  # smp: WHY                      things happen at once: on two CPUs too it is searched for leaks
   # no-kmemleak: WHY              it never is; nor is, on uml, what measures time
 
 and exits 0, or 4 to be skipped. Its name is its path: tests/lint/shellcheck.sh is
@@ -109,7 +109,7 @@ def find_tests(below, glob="*"):
             "bash", glob, *(test.name for test in tests)]
     names = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     return [test for test in tests
-            if test.name in names and (glob != "*" or "asked" not in test.words)]
+            if test.name in names and (glob != "*" or "manual" not in test.words)]
 
 
 def by_machine(tests, only=(), also=()):
@@ -156,7 +156,7 @@ class Queue:
 
     def next(self, smp=True):
         """The next test, None if there is none; `smp` tests or not."""
-        return next((test for test in self.tests if smp or "races" not in test.words), None)
+        return next((test for test in self.tests if smp or "smp" not in test.words), None)
 
     def take(self, smp=True):
         with self.lock:
@@ -193,11 +193,11 @@ def plan(machine, crowded, cpus):
     leaks = debug or (uml and crowded)
     shared = []
     for test in machine.tests:
-        if machine.kind == "host" or "side" in test.words:
+        if machine.kind == "host" or "runs-on" in test.words:
             job("main", Queue([test]), 2, on_host=True)
         elif "idle" in test.words:
             job("idle", Queue([test]), 0, leaks=leaks and "no-kmemleak" not in test.words)
-        elif "alone" in test.words:
+        elif "exclusive" in test.words:
             shared.append(test) if debug else job("last", Queue([test]))
         elif "no-kmemleak" in test.words:
             job("main", Queue([test]))
@@ -205,13 +205,13 @@ def plan(machine, crowded, cpus):
             shared.append(test)
     # Debug machines start while the others' modules are built. Their tests that measure time come
     # late: a machine that has a CPU of its own is then undisturbed.
-    shared.sort(key=lambda test: (debug and "races" not in test.words, "alone" in test.words,
+    shared.sort(key=lambda test: (debug and "smp" not in test.words, "exclusive" in test.words,
                                   -test.timeout))
     queue = Queue(shared)
     if debug and shared:
         job("first", queue, leaks=True)
         # To boot takes as long as a test: no machine is there for a single one.
-        others = sum("races" not in test.words for test in shared)
+        others = sum("smp" not in test.words for test in shared)
         for _ in range(min(cpus - 1, others // 2)):
             job("first", queue, smp=False)
     for _ in range(0 if debug else min(cpus if uml else 1, len(shared))):
@@ -358,10 +358,11 @@ class Guest:
                         log = self.file(f"{name}.log")
                         write(log, after(last, read(log)))
                         splat = judge(log)
-                        self.report(self.machine, name, 1 if splat else int(status), seconds,
-                                    f"{remark} splat in the kernel log" if splat else remark)
-                        current, last, wait = None, name, self.machine.around
                         good = int(status) in (OK, SKIP)
+                        if splat:
+                            status, remark = 1, f"{remark} splat in the kernel log"
+                        self.report(self.machine, name, int(status), seconds, remark.strip())
+                        current, last, wait = None, name, self.machine.around
                     case ["finished"]:
                         whole = True
         except TimeoutError:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: stock
 # also: what users see first
-# side: host
+# runs-on: host
 # timeout: 900
 #
 # `make demo`, and the figures that others read.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
-# side: host
+# runs-on: host
 # timeout: 300
 #
 # What contributors call beside the tests.

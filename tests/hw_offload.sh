@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 200
-# alone: times are measured
+# exclusive: times are measured
 #
 # conntrack says [HW_OFFLOAD] of a connection exactly while the NIC has its rules, also if that takes its
 # time.

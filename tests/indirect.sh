@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# races: drivers leave while rulesets go
+# smp: drivers leave while rulesets go
 # timeout: 300
 #
 # Devices that have no driver of their own for rules are offered to the drivers of others (indirect

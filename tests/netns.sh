@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# races: namespaces go under traffic
+# smp: namespaces go under traffic
 # timeout: 120
 #
 # The router's namespace is deleted with its flowtable, connections and ports: no rule is left,

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: host
 # timeout: 1800
-# asked: it takes a kernel's packages from the archive, and minutes
+# manual: it takes a kernel's packages from the archive, and minutes
 #
 # On a Debian machine that runs the stock kernel, with nothing prepared and neither headers nor
 # source installed, `make` does what is missing. Only the answer of uname is made up: the module is

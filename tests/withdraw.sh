@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug stock
 # also: nothing stays in hardware
-# races: everything goes under traffic
+# smp: everything goes under traffic
 # timeout: 300
 #
 # When nftables takes a flowtable or a device away, the NIC has no rule left by the time that

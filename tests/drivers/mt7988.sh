@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
-# asked: much the same as its sibling, in two minutes
+# manual: much the same as its sibling, in two minutes
 # timeout: 900
 #
 # The rules of real flows, taken by mtk_ppe_offload.c and mtk_ppe.c.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 200
-# alone: times are measured
+# exclusive: times are measured
 #
 # A NIC that takes its time and fails to remove rules, 120 of them: it is in nobody's way.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

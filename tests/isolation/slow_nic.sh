@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 200
-# alone: times are measured
+# exclusive: times are measured
 #
 # A NIC whose driver takes its time for each call, one after the other: neither a hundred flows that wait to
 # get into it are in anybody's way, nor a hundred that have to leave it.

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: stock
-# side: host
+# runs-on: host
 # timeout: 3600
-# asked: it takes twelve minutes of one CPU
+# manual: it takes twelve minutes of one CPU
 #
 # nft-offload-dkms on a fresh Debian, from its installation on the older of two kernels to its purge. apt, dpkg and
 # DKMS run in a namespace without a network; the kernels run in machines with that very root.

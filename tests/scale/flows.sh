@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml stock
 # timeout: 7200
-# asked: a benchmark, make bench
+# manual: a benchmark, make bench
 #
 # Many flows: how long it takes until they are in the NIC, what memory they take, and how long the NIC
 # is wrong when the way of some or all of them changes; with this module, or with SCALE_MODULE=c with the

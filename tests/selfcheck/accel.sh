@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: stock
-# side: host
+# runs-on: host
 # timeout: 900
 #
 # A KVM that cannot be used is found out, told in one line, and does not stop anybody. QEMU's part is

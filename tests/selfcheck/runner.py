@@ -2,6 +2,7 @@
 """Tests of the parts of scripts/check.py that start no machine."""
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -40,22 +41,31 @@ class Directory(unittest.TestCase):
 
 
 class Header(Directory):
+    WORDS = set(re.findall("^  # ([a-z-]+): ", check.__doc__, re.MULTILINE))
+
     def test_what_it_says(self):
         test = self.add("truth/ways.sh", "# machines: uml debug", "# timeout: 600",
-                        "# alone: times", "# races: many", "#", "# Prose: it counts as nothing.")
+                        "# exclusive: times", "# smp: many", "#", "# Prose: it counts as nothing.")
         self.assertEqual(test.name, "truth-ways")
         self.assertEqual(test.machines, ("uml", "debug"))
         self.assertEqual(test.timeout, 600)
-        self.assertEqual(test.words, {"machines", "timeout", "alone", "races"})
+        self.assertEqual(test.words, {"machines", "timeout", "exclusive", "smp"})
 
     def test_without_a_timeout(self):
         self.assertEqual(self.add("a.sh", "# machines: uml").timeout, 120)
 
     def test_a_word_without_a_reason_does_not_count(self):
-        self.assertNotIn("alone", self.add("a.sh", "# machines: uml", "# alone: ").words)
+        self.assertNotIn("exclusive", self.add("a.sh", "# machines: uml", "# exclusive: ").words)
 
     def test_without_machines_it_is_no_test(self):
         self.assertFalse(self.add("lib.sh", "# timeout: 5", "machines: uml"))
+
+    def test_all_tests_say_what_is_understood(self):
+        below = check.TOP / "tests"
+        for path in below.rglob("*.sh"):
+            if test := check.Test.read(path, below):
+                with self.subTest(test.name):
+                    self.assertLessEqual(test.words, self.WORDS)
 
     def test_only_the_first_twenty_lines_count(self):
         self.assertTrue(self.add("a.sh", *["#"] * 18, "# machines: uml"))
@@ -69,7 +79,7 @@ class Glob(Directory):
                      "selfcheck/planted/fail.sh"):
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             self.add(name, "# machines: uml")
-        self.add("bench.sh", "# machines: uml", "# asked: it takes long")
+        self.add("bench.sh", "# machines: uml", "# manual: it takes long")
 
     def test_all_in_order(self):
         self.assertEqual(self.names(), ["lint-flake8", "load", "truth-ends", "truth-ways"])
@@ -120,9 +130,9 @@ class Where(unittest.TestCase):
 
 
 class Order(unittest.TestCase):
-    TESTS = (a_test("short", "", 10), a_test("long", "", 900), a_test("host", "", 20, "side"),
-             a_test("idle", "", 900, "idle"), a_test("timed", "", 50, "alone"),
-             a_test("timed-smp", "", 40, "alone", "races"), a_test("smp", "", 60, "races"),
+    TESTS = (a_test("short", "", 10), a_test("long", "", 900), a_test("host", "", 20, "runs-on"),
+             a_test("idle", "", 900, "idle"), a_test("timed", "", 50, "exclusive"),
+             a_test("timed-smp", "", 40, "exclusive", "smp"), a_test("smp", "", 60, "smp"),
              a_test("fuzz", "", 600, "no-kmemleak"), a_test("other", "", 30))
 
     def plan(self, kind, crowded=True, cpus=2):
@@ -176,7 +186,7 @@ class Queue(unittest.TestCase):
         self.assertIsNone(queue.next())
 
     def test_a_machine_that_takes_none_of_a_kind(self):
-        queue = check.Queue([a_test("smp", "", 1, "races"), a_test("other")])
+        queue = check.Queue([a_test("smp", "", 1, "smp"), a_test("other")])
         self.assertEqual(queue.take(smp=False).name, "other")
         self.assertIsNone(queue.take(smp=False))
         self.assertEqual(queue.take().name, "smp")

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# side: host
+# runs-on: host
 # timeout: 1800
 #
 # The test runner notices what a test and a kernel can do wrong: runs it over the planted

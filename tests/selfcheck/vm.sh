@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml stock
-# side: host
+# runs-on: host
 # timeout: 900
 #
 # What scripts/vm promises. (debug is QEMU as stock is, and slow.)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 500
-# alone: times are measured
+# exclusive: times are measured
 #
 # Connections end, or conntrack forgets them, or the NIC forgets its rules.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

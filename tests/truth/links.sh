@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 600
-# alone: times are measured
+# exclusive: times are measured
 #
 # Ports go down, lose their cable, leave, or a host roams to another port of a bridge: packets
 # take the other way, if there is one, and no rule of the port is left.

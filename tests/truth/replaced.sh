@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
 # timeout: 200
-# races: rulesets replace themselves under traffic
+# smp: rulesets replace themselves under traffic
 #
 # A connection goes from one flowtable to another, again and again, at random: no driver ever has two rules
 # for the same packets.

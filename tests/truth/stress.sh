@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# races: all events at once, at random
+# smp: all events at once, at random
 # timeout: 500
-# alone: frames are looked at in time
+# exclusive: frames are looked at in time
 #
 # Everything that the other truth tests do one by one, at random and at once (stress.py), for a
 # short while. Longer, on a machine with all checks:

@@ -3,7 +3,7 @@
 # machines: uml debug
 # also: what the host would do is found with the kernel's own functions
 # timeout: 600
-# alone: times are measured
+# exclusive: times are measured
 #
 # Neighbours, routes, rules and the egress device change under connections.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# races: so that the machine with kmemleak takes them
+# smp: so that the machine with kmemleak takes them
 # timeout: 5
 #
 # What the test of the test runner runs. Its links are its other names: each does what it
