@@ -306,8 +306,9 @@ resolve_kernel() {
 		[ "$1" = newest ] || all=$1
 		for series in $all; do
 			for version in ${2:-$(apt-cache madison "linux-source-$series" | cut -d"|" -f2)}; do
-				# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64
-				image=$(apt-cache search --names-only "^linux-image-${version%%-*}[+][^-]*-$3\$" |
+				# 7.2.12-1~bpo13+1 is the image package linux-image-7.2.12+deb13-amd64, and 7.3~rc7-1~exp1
+				# linux-image-7.3-amd64
+				image=$(apt-cache search --names-only "^linux-image-(${version%%-*}[+][^-]*|${version%%~*})-$3\$" |
 					cut -d" " -f1 | tail -n 1)
 				[ -z "$image" ] || ! apt-cache show "$image=$version" >/dev/null || {
 					echo "$version ${image#linux-image-} $series"
