@@ -103,6 +103,20 @@ need() {
 # fails COMMAND…: COMMAND fails; its message stays visible to check.
 fails() { ! "$@"; }
 
+# relay TEXT PROGRAM…: each line "ok …" or "not ok …" that it prints is a check, and so is that it runs to its end;
+# other lines are comments. All that it has printed is in $_output.relay.
+relay() {
+	local text=$1 line
+	shift
+	while read -r line; do
+		case $line in
+		"ok "*) ok "${line#ok }" ;;
+		"not ok "*) not_ok "${line#not ok }" ;;
+		*) echo "# ${line#"# "}" ;;
+		esac
+	done < <("$@" 2>&1 | tee "$_output.relay" && echo "ok $text: runs to its end" || echo "not ok $text: runs to its end")
+}
+
 _finish() {
 	local status=$?
 	trap - EXIT
@@ -226,8 +240,11 @@ mark_log() {
 _marks=0
 mark_log
 
+# kernel_log [WORDS]: its lines since the mark, or those with these words.
+kernel_log() { busybox dmesg | busybox sed -n "/$_mark/,\$ { /${1:-}/p; }"; }
+
 # told [WORDS]: what the module has said since the mark, or the lines with these words of it.
-told() { busybox dmesg | busybox sed -n "/$_mark/,\$ { /nft_offload: .*${1:-}/p; }"; }
+told() { kernel_log "nft_offload: .*${1:-}"; }
 
 # last_told [WORDS]: the last line of it.
 last_told() {
@@ -345,6 +362,20 @@ nic_counter() {
 	done
 	return 1
 }
+
+# counters_are NAME NUMBER…: each of them. counter_reaches NAME NUMBER: so much or more.
+counters_are() {
+	local wrong=0
+	for (( ; $#; )); do
+		[ "$(nic_counter "$1")" = "$2" ] || {
+			echo "$1 is $(nic_counter "$1"), not $2"
+			wrong=1
+		}
+		shift 2
+	done
+	return $wrong
+}
+counter_reaches() { [ "$(nic_counter "$1")" -ge "$2" ]; }
 
 nic_rules() { echo "$(<$NIC/rules)"; }
 rules_are() {

@@ -30,7 +30,7 @@ packets=0 in_nic=0
 
 # wire KIND KIND CASE…: of all that crosses these two sides
 wire() {
-	local kinds=("$1" "$2") cases out totals n mtu
+	local kinds=("$1" "$2") cases totals n mtu
 	shift 2
 	cases=$*
 	for n in 0 1; do
@@ -40,24 +40,12 @@ wire() {
 		[ "${kinds[n]}" = "${both[n]}" ] || router_side $n "${kinds[n]}" "${macs[n]}"
 		both[n]=${kinds[n]}
 	done
-	out=$(mktemp)
-	python3 "$here/wire.py" "$client" "$router" "$server" \
+	relay "${kinds[0]} to ${kinds[1]}" "$here/wire.py" "$client" "$router" "$server" \
 		"${kinds[0]}:${top[0]}:$(mac_of "$router" "${base[0]}")" \
 		"${kinds[1]}:${top[1]}:$(mac_of "$router" "${base[1]}")" \
-		"${WIRE_PROFILES:-mlx5-ft,mtk_ppe,airoha_ppe}" "${cases// /,}" "$seed" >"$out" 2>&1 || true
-	while read -r line; do
-		case $line in
-		"ok "*) ok "${line#ok }" ;;
-		"not ok "*) not_ok "${line#not ok }" ;;
-		"total "[0-9]*)
-			read -ra totals <<<"$line"
-			packets=$((packets + totals[1])) in_nic=$((in_nic + totals[2]))
-			;;
-		*) echo "# ${line#"# "}" ;;
-		esac
-	done <"$out"
-	check "${kinds[0]} to ${kinds[1]}: runs to its end" grep -q ^total "$out"
-	rm "$out"
+		"${WIRE_PROFILES:-mlx5-ft,mtk_ppe,airoha_ppe}" "${cases// /,}" "$seed"
+	read -ra totals < <(grep ^total "$_output.relay") || return 0
+	packets=$((packets + totals[1])) in_nic=$((in_nic + totals[2]))
 }
 
 l4="tcp4 udp4 tcp6 udp6"

@@ -18,15 +18,8 @@ flowtable_ruleset >"$_output.ruleset"
 echo "# REPLACED_SEED=$seed"
 at_exit nic latency_us 0
 
-while read -r status text; do
-	case $status in
-	ok) ok "$text" ;;
-	not) not_ok "${text#ok }" ;;
-	*) echo "$status $text" ;;
-	esac
-done < <("$_here/truth/replaced.py" --client "$client" --server "$server" --router "$router" \
-	--ruleset "$_output.ruleset" --seconds $seconds --seed "$seed" \
-	--pace $PACE --limit $((LIMIT * SLOWNESS)) 2>&1 || echo "not ok replaced.py runs to its end")
+relay "rulesets replace themselves" "$_here/truth/replaced.py" --client "$client" --server "$server" --router "$router" \
+	--ruleset "$_output.ruleset" --seconds $seconds --seed "$seed" --pace $PACE --limit $((LIMIT * SLOWNESS))
 
 on "$router" nft flush ruleset
 is "$(nic_rules)" "" "no rule is left"
