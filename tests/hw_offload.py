@@ -17,7 +17,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "truth"))
 from connection import Namespace  # noqa: E402
-from probe import Flow, cookies  # noqa: E402
+from nic import cookies  # noqa: E402
+from probe import Flow  # noqa: E402
+from wait import until  # noqa: E402
 
 client, router, server = (Namespace(name) for name in sys.argv[1:4])
 call, ruleset = float(sys.argv[4]) / 1000, sys.argv[5]
@@ -73,9 +75,10 @@ class Watched:
 
     def until(self, condition, seconds=60, send=True):
         """Looks until the condition holds of the rules, and for three calls more."""
-        limit, end = time.monotonic() + seconds + 10 * call, None
-        due = 0
-        while True:
+        due, rules = 0, None
+
+        def step():
+            nonlocal due, rules
             now = time.monotonic()
             if now >= due and send:
                 self.flow.send()
@@ -83,13 +86,11 @@ class Watched:
             self.flow.echo()
             self.flow.receive(now)
             rules = self.look()
-            if end is None and rules is not None and condition(rules):
-                end = now + 3 * call
-            if end and now > end:
-                return True
-            if now > limit:
-                return False
             time.sleep(0.001)  # lets the others get on with it
+
+        holds = until(lambda: rules is not None and condition(rules), seconds + 10 * call, step)
+        until(lambda: False, 3 * call, step)
+        return holds
 
     def begin(self):
         """From here on, what is wrong is counted anew."""

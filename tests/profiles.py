@@ -14,7 +14,9 @@ import sys
 import time
 
 from connection import Connection, Namespace
-from wire import LIMIT, OTHER, VIRTUAL, knob, nic_packets, shell, until
+from kmsg import Kmsg
+from nic import knob
+from wire import LIMIT, OTHER, VIRTUAL, expect, nic_packets, shell
 
 DPORT, REAL_DPORT = 5000, 7000
 CLIENT = {4: "192.168.1.2", 6: "fd00:1::2"}
@@ -80,21 +82,11 @@ class Router:
         self.netns = netns
         with netns:
             self.conntrack = os.open("/proc/net/nf_conntrack", os.O_RDONLY)
-        self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-        os.lseek(self.kmsg, 0, os.SEEK_END)
-
-    def said(self):
-        """What the module has said since it was last asked."""
-        text = ""
-        while True:
-            try:
-                text += os.read(self.kmsg, 8192).decode(errors="replace").split("\n")[0] + "\n"
-            except BlockingIOError:
-                return text
+        self.log = Kmsg()
 
     def load(self, text):
         """Whether nftables has taken it."""
-        self.said()
+        self.log.read()
         return shell(self.netns, "nft -f -", text).returncode == 0
 
     def flag(self, flag, v, l4):
@@ -122,7 +114,7 @@ def outcome(router, netns, nat, proto):
     flow_l4 = "gre" if proto.startswith("gre") else l4
     flow_v = 6 if proto == "gre6" else v
     if not router.load(ruleset(nat, flow_l4, flow_v)):
-        found = re.search(r"so the flowtable is refused: (.*?)\. Take", router.said())
+        found = re.search(r"so the flowtable is refused: (.*?)\. Take", router.log.read())
         return "no flowtable: " + shorter(found[1]) if found else "ERROR: no flowtable"
     to = INNER.get(proto) or (VIRTUAL[v] if nat in ("dnat", "snat+dnat") else SERVER[v])
     real = REAL_DPORT if nat in ("dnat", "port", "snat+dnat") else DPORT
@@ -144,14 +136,14 @@ def settled(router, connection, *flow):
     end = time.monotonic() + LIMIT / 2
     while time.monotonic() < end:
         exchange(connection)
-        found = re.search(r"stays in software: (.*?)(?: \(\d+ more since.*)?$", router.said(), re.M)
-        if found:
+        reason = router.log.reason()
+        if reason:
             exchange(connection)
-            return shorter(found[1])
+            return shorter(reason)
         if router.flag("HW_OFFLOAD", *flow):
             before = nic_packets()
             exchange(connection)
-            until("packets pass in the NIC", lambda: nic_packets() >= before + 2)
+            expect("packets pass in the NIC", lambda: nic_packets() >= before + 2)
             return "hardware"
         time.sleep(0.01)
     if router.flag("OFFLOAD", *flow):

@@ -14,7 +14,6 @@ and profile: "ok", "not ok" or "software", then how much was compared.
 
 import os
 import random
-import re
 import select
 import socket
 import struct
@@ -23,7 +22,10 @@ import sys
 import time
 
 from connection import Namespace
-from nic.frames import DEBUGFS, MARK, Frame, Tap, addr, csum, knob
+from frame import MARK, Frame, Tap, addr, csum
+from kmsg import Kmsg
+from nic import counters, knob
+from wait import until
 
 LIMIT = 10 * int(os.environ.get("SLOWNESS", "1"))
 HOST_MAC = [bytes.fromhex("020000000c09"), bytes.fromhex("020000000509")]
@@ -107,12 +109,9 @@ def shell(netns, script, stdin=None):
         )
 
 
-def until(what, condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        if time.monotonic() > end:
-            raise RuntimeError(f"not within {LIMIT} s: {what}")
-        time.sleep(0.002)
+def expect(what, condition):
+    if not until(condition, LIMIT):
+        raise RuntimeError(f"not within {LIMIT} s: {what}")
 
 
 class Bench:
@@ -123,21 +122,7 @@ class Bench:
         self.sides = sides
         with self.router:
             self.conntrack = os.open("/proc/net/nf_conntrack", os.O_RDONLY)
-        self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-        os.lseek(self.kmsg, 0, os.SEEK_END)
-
-    def said(self):
-        """Why a flow stays in software, if the module has said so."""
-        reason = None
-        while True:
-            try:
-                line = os.read(self.kmsg, 8192).decode(errors="replace").split("\n")[0]
-            except BlockingIOError:
-                return reason
-            except OSError:
-                continue  # some were overwritten
-            found = re.search(r"stays in software: (.*?)(?: \(\d+ more since.*)?$", line)
-            reason = found[1] if found else reason
+        self.log = Kmsg()
 
     def load(self, case, offload):
         # First without: what was learned about a device goes when nobody uses it.
@@ -145,20 +130,20 @@ class Bench:
         result = shell(self.router, script, case.ruleset(offload))
         if result.returncode:
             raise RuntimeError(f"{script}: {result.stderr}")
-        self.said()
+        self.log.read()
 
     def wait_offload(self, sport, hardware):
         flag = "[HW_OFFLOAD]" if hardware else "[OFFLOAD]"
 
         def settled():
-            reason = self.said()
+            reason = self.log.reason()
             if reason:
                 raise Software(reason)
             lines = os.pread(self.conntrack, 65536, 0).decode().splitlines()
             ports = f"sport={sport} ", "srckey=0x0 "
             return any(flag in line and any(p in line for p in ports) for line in lines)
 
-        until(f"the flow is {flag}", settled)
+        expect(f"the flow is {flag}", settled)
 
     def exchange(self, number, frames):
         """Sends frames to the router; what leaves there, by wire."""
@@ -177,7 +162,7 @@ class Bench:
             if time.monotonic() > end:
                 raise RuntimeError("the router does not answer")
             for sock in ready:
-                frame = self.receive(taps[sock].tap)
+                frame = taps[sock].tap.recv()
                 if frame is None:
                     continue
                 side = taps[sock]
@@ -186,22 +171,9 @@ class Bench:
                 elif not is_chatter(frame):
                     out[side.number].append(comparable(frame))
 
-    @staticmethod
-    def receive(tap):
-        """As Tap.recv(), of anything."""
-        data, anc, _, sender = tap.sock.recvmsg(65536, 256)
-        if sender[2] == socket.PACKET_OUTGOING:
-            return None
-        for _, _, value in anc:
-            status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", value[:20])
-            if status & 0x10:
-                data = data[:12] + struct.pack("!HH", tpid, tci) + data[12:]
-        return data
-
 
 def nic_packets():
-    with open(DEBUGFS + "counters") as f:
-        return int(re.search(r"^nic_packets (\d+)$", f.read(), re.M)[1])
+    return counters()["nic_packets"]
 
 
 class Case:

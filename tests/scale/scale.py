@@ -14,28 +14,19 @@ import sys
 import time
 
 from connection import Namespace
+from nic import counters
+from wait import until
 
-COUNTERS = "/sys/kernel/debug/emunic/counters"
 PORTS = 50000  # of each client
 
 
-def counter(name):
-    with open(COUNTERS, encoding="ascii") as counters:
-        for line in counters:
-            key, value = line.split()
-            if key == name:
-                return int(value)
-    raise KeyError(name)
+def rules():
+    return counters()["rules"]
 
 
-def until(condition, limit):
-    """Seconds until the condition holds."""
+def seconds_until(condition, limit):
     start = time.monotonic()
-    while not condition():
-        if time.monotonic() > start + limit:
-            return None
-        time.sleep(0.005)
-    return round(time.monotonic() - start, 3)
+    return round(time.monotonic() - start, 3) if until(condition, limit) else None
 
 
 def busy_share(seconds):
@@ -118,18 +109,18 @@ class Scale:
             self.client.sock.send(there)
             self.server.sock.send(back)
             if number % max(1, args.flows // 50) == 0:
-                progress.append((round(time.monotonic() - start, 2), counter("rules")))
+                progress.append((round(time.monotonic() - start, 2), rules()))
         result["offered_s"] = round(time.monotonic() - start, 2)
-        until(lambda: counter("rules") >= 2 * args.flows, args.limit)
+        until(lambda: rules() >= 2 * args.flows, args.limit)
         result["offloaded_s"] = round(time.monotonic() - start, 2)
-        result["progress"] = progress + [(result["offloaded_s"], counter("rules"))]
-        if counter("rules") < 2 * args.flows:
-            sys.exit(f"only {counter('rules')} of {2 * args.flows} rules are in the NIC")
+        result["progress"] = progress + [(result["offloaded_s"], rules())]
+        if rules() < 2 * args.flows:
+            sys.exit(f"only {rules()} of {2 * args.flows} rules are in the NIC")
 
-    def event(self, *command, rules):
+    def event(self, *command, most):
         """Until the NIC has no more rules than that."""
         self.in_router(*command)
-        return until(lambda: counter("rules") <= rules, self.args.limit)
+        return seconds_until(lambda: rules() <= most, self.args.limit)
 
     def memory(self):
         free = free_memory()
@@ -145,9 +136,9 @@ class Scale:
         mine = 2 * len(range(0, args.flows, args.servers))
         result["neighbour_s"] = self.event(
             "ip", "neigh", "replace", "10.0.2.100", "lladdr", "02:00:00:00:03:00", "dev", "nic1",
-            "nud", "permanent", rules=2 * args.flows - mine)
+            "nud", "permanent", most=2 * args.flows - mine)
         result["route_s"] = self.event(
-            "ip", "route", "replace", "10.128.0.0/9", "via", "192.168.1.3", rules=0)
+            "ip", "route", "replace", "10.128.0.0/9", "via", "192.168.1.3", most=0)
         self.in_router("nft", "flush", "ruleset")
 
     def flush(self):
@@ -155,7 +146,7 @@ class Scale:
         start = time.monotonic()
         self.in_router("nft", "flush", "ruleset")
         self.result["flush_s"] = round(time.monotonic() - start, 3)
-        self.result["rules_after_flush"] = counter("rules")
+        self.result["rules_after_flush"] = rules()
 
 
 def main():

@@ -12,17 +12,15 @@ import sys
 import time
 
 from connection import Namespace
-from probe import Flow, cookies
+from nic import cookies, rules
+from probe import Flow
+from wait import until
 
 
 def rule_value(rule, key):
     """A number that the NIC shows of a rule; None if the rule is gone."""
-    with open("/sys/kernel/debug/emunic/rules", encoding="ascii") as lines:
-        for line in lines:
-            words = line.split()
-            if words[0] == rule:
-                return int(dict(word.split("=", 1) for word in words)[key])
-    return None
+    found = rules(f"{rule} ")
+    return int(found[0][key]) if found else None
 
 
 client, server = Namespace(sys.argv[1]), Namespace(sys.argv[2])
@@ -32,19 +30,22 @@ expired = False
 for number, direction in enumerate(("original", "reply")):
     flow = Flow("udp4", client, server, "10.9.9.9", 9000 + number)
     word = f"dport={9000 + number} "
-    start = time.monotonic()
-    # Both directions once, so that the flow is established.
-    while not (rules := cookies(word)):
-        flow.send()
-        flow.echo()
-        flow.receive(time.monotonic())
-        if time.monotonic() > start + 10 * timeout:
-            sys.exit("the flow does not get into the NIC")
-    (rule,) = rules
-    # The NIC has seen a packet; when, is what the C module goes by.
-    while rule_value(rule, "packets") == 0:
+
+    def send():
         flow.send()
         time.sleep(0.01)  # the pace of the messages
+
+    def step():
+        send()
+        flow.echo()
+        flow.receive(time.monotonic())
+
+    # Both directions once, so that the flow is established.
+    if not until(lambda: cookies(word), 10 * timeout, step):
+        sys.exit("the flow does not get into the NIC")
+    (rule,) = cookies(word)
+    # The NIC has seen a packet; when, is what the C module goes by.
+    until(lambda: rule_value(rule, "packets") != 0, 10 * timeout, send)
     packets, stays, age = 0, True, 0
     end = time.monotonic() + 4 * timeout
     while time.monotonic() < end:

@@ -22,7 +22,9 @@ import sys
 import time
 
 from connection import Namespace
-from probe import Flow, Wire, carry_on, cookies, frame_ports, longest_stall, mac
+from nic import cookies
+from probe import Flow, Wire, carry_on, frame_ports, longest_stall, mac
+from wait import until
 
 
 def parse():
@@ -61,17 +63,9 @@ class Follow:
     def rules(self):
         return cookies(f"port={self.args.port} ")
 
-    def until(self, condition):
-        end = time.monotonic() + self.args.limit / 1000
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            self.step()
-        return True
-
     def change(self):
         args = self.args
-        if not self.until(lambda: len(self.rules()) == 2):
+        if not until(lambda: len(self.rules()) == 2, args.limit / 1000, self.step):
             return {"error": f"{len(self.rules())} of the flow's 2 rules are in the NIC before"}
         old = self.rules()
         self.turn += 1

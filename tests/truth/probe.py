@@ -31,8 +31,9 @@ import time
 from statistics import median
 
 from connection import Connection, Namespace
+from nic import cookies
+from wait import until
 
-RULES = "/sys/kernel/debug/emunic/rules"
 MESSAGE = 64
 SO_TIMESTAMPNS = 35
 SO_RCVPRIORITY = 82
@@ -180,12 +181,6 @@ def mac(data):
     return data.hex(":")
 
 
-def cookies(word=""):
-    """The rules in the NIC that contain a word, by cookie."""
-    with open(RULES, encoding="ascii") as rules:
-        return {line.split()[0] for line in rules if word in line}
-
-
 class Probe:
     stalls = []
 
@@ -241,12 +236,7 @@ class Probe:
 
     def steps(self, condition, limit):
         """Steps until the condition holds; whether it does."""
-        end = time.monotonic() + limit / 1000
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            self.step()
-        return True
+        return until(condition, limit / 1000, self.step)
 
     def receive(self, messages):
         """Lets the connections go on until each has received so many."""

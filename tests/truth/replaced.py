@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from connection import Namespace
-from probe import Flow, cookies
-
-NIC = Path("/sys/kernel/debug/emunic")
+from nic import cookies, counters, knob
+from probe import Flow
+from wait import until
 
 
 def parse():
@@ -76,12 +76,7 @@ class Replaced:
         time.sleep(0.0005)  # lets the machine get on with it
 
     def until(self, condition):
-        end = time.monotonic() + self.args.limit / 1000
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            self.step()
-        return True
+        return until(condition, self.args.limit / 1000, self.step)
 
     def run(self, *command, text=None):
         """Runs a command in the router while the connections go on."""
@@ -102,10 +97,7 @@ class Replaced:
     @staticmethod
     def met():
         """How often the NIC was given a rule for the packets of another one."""
-        for line in (NIC / "counters").read_text(encoding="ascii").splitlines():
-            if line.startswith("replace_dup_match "):
-                return int(line.split()[1])
-        raise KeyError
+        return counters()["replace_dup_match"]
 
     def all_in(self):
         return len(cookies()) == 2 * len(self.flows)
@@ -140,7 +132,7 @@ class Replaced:
         before, count, happened = self.met(), 0, collections.Counter()
         end = time.monotonic() + self.args.seconds
         while time.monotonic() < end:
-            (NIC / "latency_us").write_text(str(self.random.choice((0, 500, 2000, 10000))))
+            knob("latency_us", self.random.choice((0, 500, 2000, 10000)))
             what = self.random.choice(("conntrack -F", "conntrack -D -p udp", "conntrack -D -p tcp",
                                        "ip neigh flush dev nic1", "ip -6 neigh flush dev nic1",
                                        "true"))
@@ -152,7 +144,7 @@ class Replaced:
             if self.random.random() < 0.8:
                 self.until(self.all_in)
             happened[what] += self.met() - met
-        (NIC / "latency_us").write_text("0")
+        knob("latency_us", 0)
         met = self.met() - before
         self.say(not met, f"a ruleset that replaces itself {count} times: "
                  "no rule ever meets another one for the same packets")

@@ -18,7 +18,9 @@ import sys
 import time
 
 from connection import Namespace
-from probe import Flow, cookies
+from nic import cookies, counters
+from probe import Flow
+from wait import until
 
 client, router, server = (Namespace(name) for name in sys.argv[1:4])
 limit = float(sys.argv[4]) / 1000
@@ -27,25 +29,13 @@ failed = False
 
 def run(flow, seconds, condition):
     """Has the flow carry messages until the condition holds; whether it does in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
+    def step():
         flow.send()
         flow.echo()
         flow.receive(time.monotonic())
         time.sleep(0.005)  # the pace of the messages
-    return True
 
-
-def wait(seconds, condition):
-    """Whether the condition holds in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)  # between two looks
-    return True
+    return until(condition, seconds, step)
 
 
 def addr_of(name):
@@ -54,8 +44,7 @@ def addr_of(name):
 
 def rules_met():
     """How often the NIC was given a rule for the packets of another one."""
-    with open("/sys/kernel/debug/emunic/counters", encoding="ascii") as file:
-        return int(dict(line.split() for line in file)["replace_dup_match"])
+    return counters()["replace_dup_match"]
 
 
 def in_nic(name, port, source=0):
@@ -78,7 +67,7 @@ class Events:
                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.text = ""
-        if not wait(60, self.listens):
+        if not until(self.listens, 60):
             sys.exit("conntrack -E does not listen")
 
     def listens(self):
@@ -100,8 +89,8 @@ for number, name in enumerate(("tcp4", "tcp6")):
     source = 40200 + number
     flow, old = in_nic(name, 9200 + number, source)
     flow.sock.shutdown(socket.SHUT_WR)
-    seen = wait(10 * limit, lambda: events.tell(source, ("FIN_WAIT", "CLOSE_WAIT")))
-    gone = wait(10 * limit, lambda: not cookies() & old)
+    seen = until(lambda: events.tell(source, ("FIN_WAIT", "CLOSE_WAIT")), 10 * limit)
+    gone = until(lambda: not cookies() & old, 10 * limit)
     time.sleep(3)  # the silence
     flow.peer.setblocking(True)
     flow.peer.sendall(b"more")
@@ -135,7 +124,7 @@ for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("t
     flow.close(abort=how == "RST")
 
     states = ("CLOSE",) if how == "RST" else ("FIN_WAIT", "CLOSE_WAIT")
-    seen = wait(10, lambda: events.tell(source, states))
+    seen = until(lambda: events.tell(source, states), 10)
     failed = failed or not (works and gone < limit and back and seen)
     print(f"{how}, {name}: conntrack {'sees' if seen else 'does not see'} it; the rules are gone "
           f"after {1000 * gone:.0f} ms; the next connection "

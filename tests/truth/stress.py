@@ -23,9 +23,10 @@ from pathlib import Path
 from statistics import median
 
 from connection import Namespace
-from probe import Flow, Wire, carry_on, cookies, frame_ports, longest_stall, mac
+from nic import NIC, cookies
+from probe import Flow, Wire, carry_on, frame_ports, longest_stall, mac
+from wait import until
 
-NIC = "/sys/kernel/debug/emunic"
 FAILSLAB = "/sys/kernel/debug/failslab"
 FAIL_FUNCTION = "/sys/kernel/debug/fail_function"
 # For how many seconds there may be frames to an old address; the latter where a flow has to wait
@@ -314,12 +315,8 @@ class Stress:
     def lives(self, seconds):
         """Whether all connections carry a message that is sent from now on."""
         marks = [flow.sent for flow in self.flows]
-        end = time.monotonic() + seconds
-        while any(flow.last_number < mark for flow, mark in zip(self.flows, marks)):
-            if time.monotonic() > end:
-                return False
-            self.step()
-        return True
+        return until(lambda: all(flow.last_number >= mark
+                                 for flow, mark in zip(self.flows, marks)), seconds, self.step)
 
     def run(self):
         self.measure()
@@ -337,10 +334,8 @@ class Stress:
         if not self.lives(120 * self.args.slowness):
             dead = [flow.name for flow in self.flows if time.monotonic() - flow.last > 5]
             problems.append(f"connections did not survive: {' '.join(dead)}")
-        end = time.monotonic() + 120 * self.args.slowness
-        while len(cookies()) < 2 * len(self.flows) and time.monotonic() < end:
-            self.step()
-        if len(cookies()) < 2 * len(self.flows):
+        if not until(lambda: len(cookies()) >= 2 * len(self.flows), 120 * self.args.slowness,
+                     self.step):
             problems.append(f"only {len(cookies())} rules came back "
                             f"for {len(self.flows)} connections")
         if left := self.measure():
