@@ -25,7 +25,7 @@ for proto in tcp4 udp6; do
 	check "$proto: packets pass in the NIC" [ $(($(nic_counter cpu_packets) - cpu)) -lt 10 ]
 	on "$router" nft flush ruleset
 	check "$proto: nft flush ruleset leaves no rule" rules_are 0
-	check "$proto: and the driver is unbound" busywait $LIMIT not_bound
+	check "$proto: nft flush ruleset unbinds the driver" busywait $LIMIT not_bound
 	check "$proto: the connection goes on" flow_send $proto 1000
 	flow_close $proto
 	on "$router" conntrack -F 2>/dev/null
@@ -41,7 +41,7 @@ for _ in 1 2 3; do
 done
 bound "0 1" "a ruleset that replaces itself stays bound"
 flow_open again udp4
-check "and works" wait_rules 2
+check "a ruleset that has replaced itself works" wait_rules 2
 check "tc cannot have the device meanwhile" fails on "$router" tc qdisc add dev nic0 ingress_block 1 clsact
 on "$router" tc qdisc del dev nic0 clsact 2>/dev/null || true
 flow_close again
@@ -54,7 +54,7 @@ flowtable_ruleset | load_ruleset
 logged() { grep "$1" <(told); }
 check "a device that tc has is not bound: the log says what to do" \
 	busywait $LIMIT logged 'nic0: tc has the driver.* remove its ingress or clsact qdisc'
-check "and what becomes of its flows" busywait $LIMIT logged 'nic0: cannot offload, so its flows stay in software'
+check "a device that tc has is not bound: the log says what becomes of its flows" busywait $LIMIT logged 'nic0: cannot offload, so its flows stay in software'
 on "$router" nft flush ruleset
 on "$router" tc qdisc del dev nic0 clsact
 flowtable_ruleset | load_ruleset
@@ -109,7 +109,7 @@ check "netdevsim is unbound: tc can have it" on "$router" tc qdisc add dev "$sim
 on "$router" nft flush ruleset
 check "everything is unbound again" busywait $LIMIT not_bound
 echo 1 >/sys/bus/netdevsim/del_device
-check "and it goes" fails on "$router" ip link show "$sim"
+check "netdevsim goes" fails on "$router" ip link show "$sim"
 
 # What reads rules as tc means them is told of the TTL, whatever the parameter says.
 unload_module nft_offload
@@ -125,18 +125,18 @@ check "nothing is bound" busywait $LIMIT not_bound
 on "$router" ip link add plain type dummy
 check "a device that cannot offload fails the ruleset" \
 	fails eval 'flowtable_ruleset devices="nic0, plain" | load_ruleset'
-check "the log says so" grep -q 'plain: cannot offload, so the flowtable is refused' <(last_told)
+check "the log says that a device cannot offload" grep -q 'plain: cannot offload, so the flowtable is refused' <(last_told)
 check "everything is unbound again" busywait $LIMIT not_bound
 rmmod nft_offload
 load_module incapable=1 report_ms=0
 nic profile mlx5-tc
 check "with incapable=1 a device that cannot offload does not fail the ruleset" eval 'flowtable_ruleset devices="nic0, nic1, plain" | load_ruleset'
-check "and there is a warning" logged "plain: cannot offload, so its flows stay in software"
-check "the other devices work" eval 'flow_open rest tcp4 && wait_rules 2'
+check "with incapable=1 the log warns of a device that cannot offload" logged "plain: cannot offload, so its flows stay in software"
+check "with incapable=1 the other devices work" eval 'flow_open rest tcp4 && wait_rules 2'
 on "$router" ip link del plain
 check "the incapable device can go" rules_are 2
 nic vanish nic1
 check "a port that is unplugged: no rule is left" rules_are 0
 nic appear nic1
 on "$router" nft flush ruleset
-check "and nothing is bound" busywait $LIMIT not_bound
+check "after a port was unplugged, nft flush ruleset leaves nothing bound" busywait $LIMIT not_bound

@@ -53,7 +53,7 @@ reaches() { on "$station" ping -q -c 1 -W 1 -I "192.168.$1.2" "192.168.$1.1"; }
 wifi 8 wlan0 wlan1 >/dev/null
 wifi 9 wlan2 wlan3 >/dev/null
 check "stations reach their access points" busywait $((6 * LIMIT)) reaches 8
-check "that of the radio which makes the header, too" busywait $((6 * LIMIT)) reaches 9
+check "stations reach the access point of the radio which makes the header" busywait $((6 * LIMIT)) reaches 9
 client=$station
 
 # --- flows

@@ -53,7 +53,7 @@ for proto in tcp4 udp6; do
 	check "$proto: packets pass in the NIC" in_hardware $proto 50000
 	flush
 	check "$proto: nft flush ruleset leaves no rule" rules_are 0
-	check "$proto: and nothing is bound" bound_are "0 0 0"
+	check "$proto: nft flush ruleset leaves nothing bound" bound_are "0 0 0"
 	check "$proto: the connection goes on" flow_send $proto 1000
 	forget $proto
 done
@@ -62,7 +62,7 @@ on "$router" ip link add link nic1 name nic1.8 type vlan id 8
 flowtable_ruleset devices="nic0, nic1, nic1.8, upper" | load_ruleset
 check "a VLAN device can be bound beside its port" bound_are "1 1 2"
 flush
-check "and is unbound" bound_are "0 0 0"
+check "a VLAN device beside its port is unbound" bound_are "0 0 0"
 
 flow_open flood udp4
 flow_flood flood
@@ -74,25 +74,25 @@ check "four rules are in the NIC" wait_rules 4
 	ruleset
 ) | load_ruleset
 check "a ruleset that replaces itself stays bound" bound_are "1 0 1"
-check "and works" flow_send_until tcp $LIMIT rules_are 4
+check "a ruleset that has replaced itself works" flow_send_until tcp $LIMIT rules_are 4
 on "$router" ip link del upper
 check "the device is deleted under traffic: no rule is left" rules_are 0
-check "and it is not bound" bound_are "1 0 0"
+check "the device is deleted under traffic: it is not bound" bound_are "1 0 0"
 flush
 add_upper
 ruleset | load_ruleset
-check "it is there again, and used" flow_send_until tcp $LIMIT rules_are 4
+check "the device is made again: its connection is in the NIC" flow_send_until tcp $LIMIT rules_are 4
 
 mark_log
 nic indirect 0
 check "the driver leaves under traffic: no rule is left" rules_are 0
-check "and it is not bound" bound_are "1 0 0"
-check "the connection goes on" flow_send tcp 50000
-check "the log says what has happened and what to do" \
+check "the driver leaves under traffic: nothing of it is bound" bound_are "1 0 0"
+check "the driver leaves under traffic: the connection goes on" flow_send tcp 50000
+check "the driver leaves under traffic: the log says what has happened and what to do" \
 	logged 'upper: the driver unregistered; .* Reload the ruleset'
-check "and why flows stay in software" \
+check "the driver leaves under traffic: the log says why flows stay in software" \
 	flow_send_until tcp $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
-is "$(nic_rules)" "" "none of them comes back"
+is "$(nic_rules)" "" "the driver leaves under traffic: no rule comes back"
 flush
 check "without the driver, the ruleset is refused" fails eval 'ruleset | load_ruleset'
 
@@ -101,10 +101,10 @@ nic accept "default +replay"
 nic indirect 1
 check "the driver is back: it finds nothing that was bound" bound_are "0 0 0"
 ruleset | load_ruleset
-check "and is bound by the next ruleset" bound_are "1 0 1"
-check "so that the connection gets back into the NIC" \
+check "the driver is back: the next ruleset binds it" bound_are "1 0 1"
+check "the driver is back: the connection gets back into the NIC" \
 	flow_send_until tcp $LIMIT rules_are 4
-check "with all its packets" in_hardware tcp 50000
+check "the driver is back: all packets of the connection pass in the NIC" in_hardware tcp 50000
 
 nic indirect 0
 nic indirect 1
@@ -113,20 +113,20 @@ check "the driver leaves and comes back: it is not bound" bound_are "1 0 0"
 	echo "delete table inet fw"
 	ruleset
 ) | load_ruleset
-check "a ruleset that replaces itself binds it" bound_are "1 0 1"
-check "and the connection gets back" flow_send_until tcp $LIMIT rules_are 4
+check "the driver leaves and comes back: a ruleset that replaces itself binds it" bound_are "1 0 1"
+check "the driver leaves and comes back: the connection gets back into the NIC" flow_send_until tcp $LIMIT rules_are 4
 
 on "$router" ip link add plain type dummy
 for time in first second; do
 	mark_log
 	check "a device that nobody takes fails the ruleset, the $time time" \
 		fails eval 'flowtable_ruleset devices=plain | load_ruleset'
-	check "the log says so" logged 'plain: cannot offload, so the flowtable is refused: -EOPNOTSUPP'
+	check "the log says that nobody takes the device, the $time time" logged 'plain: cannot offload, so the flowtable is refused: -EOPNOTSUPP'
 done
 on "$router" ip link del plain
 nic indirect 0
 nic indirect 1
-ok "of which the core remembers nothing"
+ok "of a device that nobody takes, the core remembers nothing"
 flush
 
 # Whoever comes first: the ruleset that goes, or the driver.
@@ -140,7 +140,7 @@ for ((i = 0; i < rounds; i++)); do
 	flush
 	wait $!
 	is "$(nic_rules)" "" "the driver and the ruleset leave at once: no rule is left ($i)"
-	bound_are "0 0 0" >/dev/null || not_ok "and nothing is bound"
+	bound_are "0 0 0" >/dev/null || not_ok "the driver and the ruleset leave at once: nothing is bound ($i)"
 	nic indirect 1
 done
 
@@ -154,9 +154,9 @@ check "a driver that refuses to be unbound is told of" \
 nic faults none
 forget tcp
 forget flood
-check "it holds the module" fails rmmod nft_offload
+check "a driver that refuses to be unbound holds the module" fails rmmod nft_offload
 nic indirect 0
-check "until it leaves" unload_module nft_offload
+check "the module can be unloaded when the driver that held it has left" unload_module nft_offload
 nic indirect 1
 load_module incapable=1
 mark_log
@@ -165,9 +165,9 @@ ruleset | load_ruleset
 check "with incapable=1 the ruleset works without the driver" \
 	logged 'upper: cannot offload, so its flows stay in software'
 flow_open soft tcp4
-check "in software" flow_send_until soft $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
-check "so that the connection goes on" flow_send soft 5000
-is "$(nic_rules)" "" "and nothing is in the NIC"
+check "with incapable=1 flows stay in software without the driver" flow_send_until soft $((2 * LIMIT)) logged 'upper takes no rules for this flowtable'
+check "with incapable=1 the connection goes on without the driver" flow_send soft 5000
+is "$(nic_rules)" "" "with incapable=1 nothing is in the NIC without the driver"
 flush
 nic indirect 1
 

@@ -37,19 +37,19 @@ built() { stat -c %.9Y "$ko"; }
 installed() { find "$modules/updates" /etc/modprobe.d -name '*nft*offload*' 2>/dev/null | sort; }
 
 check "make builds for the running kernel" run_make
-is "$(modinfo -F vermagic "$ko" | cut -d' ' -f1)" "$(uname -r)" "it is built for this kernel"
+is "$(modinfo -F vermagic "$ko" | cut -d' ' -f1)" "$(uname -r)" "the module is built for this kernel"
 
 check "make install" run_make install
 is "$(installed)" "/etc/modprobe.d/nft-offload.conf
 $modules/updates/$name.ko" "the module and its modprobe.d file are there"
 
 check "nft makes a flowtable" flowtable
-check "and has loaded this module for it" [ -d /sys/module/$name ]
-check "and not the C one" [ ! -d /sys/module/nf_flow_table_inet ]
+check "nft has loaded this module for the flowtable" [ -d /sys/module/$name ]
+check "nft has not loaded the C module" [ ! -d /sys/module/nf_flow_table_inet ]
 check "modprobe -r is refused as long as the flowtable is there" fails modprobe -r $name
 nft flush ruleset
 busywait $LIMIT unused $name
-check "and unloads it afterwards" modprobe -r $name
+check "modprobe -r unloads the module when the flowtable is gone" modprobe -r $name
 
 check "modprobe takes parameters" modprobe $name partial=1
 modprobe -r $name
@@ -58,8 +58,8 @@ modprobe -r $name
 mv "$modules/updates/$name.ko" "$upper"
 depmod -a
 check "on a kernel without the module, nft makes a flowtable" flowtable
-check "with the C module" [ -d /sys/module/nf_flow_table_inet ]
-check "and the log says so" grep -q "$name could not be loaded, so nf_flow_table_inet is" <(dmesg)
+check "on a kernel without the module, nft loads the C module" [ -d /sys/module/nf_flow_table_inet ]
+check "on a kernel without the module, the log says that it is the C module" grep -q "$name could not be loaded, so nf_flow_table_inet is" <(dmesg)
 nft flush ruleset
 busywait $LIMIT unused nf_flow_table_inet
 modprobe -r nf_flow_table_inet
@@ -68,19 +68,19 @@ depmod -a
 
 before=$(built)
 check "make install can be repeated" run_make install
-is "$(built)" "$before" "and builds nothing that is there"
+is "$(built)" "$before" "make install, repeated, builds nothing that is there"
 if [ "$MACHINE" = uml ]; then # as above
 	touch "$TOP/rust/offload/mod.rs"
 	check "make install after a change" run_make install
-	check "builds the module" [ "$(built)" != "$before" ]
-	check "and installs that one" cmp "$ko" "$modules/updates/$name.ko"
+	check "make install after a change builds the module" [ "$(built)" != "$before" ]
+	check "make install after a change installs what it has built" cmp "$ko" "$modules/updates/$name.ko"
 fi
 check "make uninstall" run_make uninstall
-is "$(installed)" "" "leaves nothing"
+is "$(installed)" "" "make uninstall leaves nothing"
 check "make uninstall can be repeated" run_make uninstall
-check "nft makes a flowtable again" flowtable
-check "with the C module" [ -d /sys/module/nf_flow_table_inet ]
-check "and without this one" [ ! -d /sys/module/$name ]
+check "after make uninstall, nft makes a flowtable" flowtable
+check "after make uninstall, nft loads the C module" [ -d /sys/module/nf_flow_table_inet ]
+check "after make uninstall, nft does not load this module" [ ! -d /sys/module/$name ]
 nft flush ruleset
 busywait $LIMIT unused nf_flow_table_inet
 modprobe -r nf_flow_table_inet

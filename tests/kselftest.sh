@@ -18,7 +18,7 @@ check "the runner is that of the kernel's source" \
 	"$TOP/scripts/build-for" --machine "$MACHINE" --share "$dir" -- sh -c '
 		from=$(sed -n "s,^include \(/.*\)/Makefile,\1,p" "$KDIR/Makefile")/tools/testing/selftests
 		diff -r "$from/kselftest" kselftest && diff "$from/run_kselftest.sh" run_kselftest.sh'
-check "and this machine's kernel is one that config asks for" \
+check "this machine's kernel is one that config asks for" \
 	"$TOP/scripts/build-for" --machine "$MACHINE" --share "$dir" -- bash -c '
 		! grep "^[^#]" nft_offload/config | sed "s/=.*/=[ym]/" | while read -r option; do
 			grep -q "^$option" "$KDIR/.config" || echo "$option"
@@ -45,13 +45,13 @@ VM_BUILT=1 "$TOP/scripts/vm" --machine "$MACHINE" --share "$dir" --log "$OUT/kse
 		./run_kselftest.sh -d -c nft_offload/truth' </dev/null >"$_output.run" 2>&1 || true
 sed 's/^/# | /' "$_output.run"
 says() { grep -xE "$1" "$_output.run"; }
-check "two of the tests: load" says "ok 1 selftests: nft_offload: load.sh"
-check "and partial" says "ok 2 selftests: nft_offload: partial.sh"
-check "what they print is KTAP" [ "$(grep -cx "# KTAP version 1" "$_output.run")" = 5 ]
-check "they had this kernel's modules" grep -q "^# ok .*: the other direction is in the NIC" "$_output.run"
-check "that is all right" says "exit status: 0"
+check "the runner runs a test: load" says "ok 1 selftests: nft_offload: load.sh"
+check "the runner runs another test: partial" says "ok 2 selftests: nft_offload: partial.sh"
+check "what tests print is KTAP" [ "$(grep -cx "# KTAP version 1" "$_output.run")" = 5 ]
+check "tests have this kernel's modules" grep -q "^# ok .*: the other direction is in the NIC" "$_output.run"
+check "the runner succeeds if all tests do" says "exit status: 0"
 check "a test that fails is not ok" says "not ok 1 selftests: nft_offload: fails.sh # exit=1"
 check "a machine that is said to be slow gets more time" says "ok 2 selftests: nft_offload: slow.sh"
 check "without a module there is no test" says "ok 3 selftests: nft_offload: without.sh # SKIP"
-check "that is not all right" says "exit status: 1"
+check "the runner fails if a test does" says "exit status: 1"
 check "there are collections for directories" says "cd nft_offload/truth"

@@ -15,15 +15,15 @@ not_loaded() { [ ! -d /sys/module/$name ]; }
 unused() { grep -q "^$1 [0-9]* 0 " /proc/modules; }
 
 is "$(modinfo -F alias "$NFT_OFFLOAD_KO" | sort)" \
-	"$(printf 'nf-flowtable-%s\n' 1 10 2)" "it has the aliases by which nftables asks for it"
-is "$(modinfo -F license "$NFT_OFFLOAD_KO")" GPL "its licence is GPL"
+	"$(printf 'nf-flowtable-%s\n' 1 10 2)" "the module has the aliases by which nftables asks for it"
+is "$(modinfo -F license "$NFT_OFFLOAD_KO")" GPL "the module's licence is GPL"
 
 modprobe nf_flow_table_inet
 # The module says EEXIST, which the kernel keeps for a module that is loaded twice.
-check "it is not loaded beside the C module" \
+check "the module is not loaded beside the C module" \
 	grep -E "File exists|Device or resource busy" <(insmod "$NFT_OFFLOAD_KO" 2>&1)
-check "the message says what to do" grep -q 'modprobe -r nf_flow_table_inet' <(last_told)
-check "and it is not there" not_loaded
+check "beside the C module, the message says what to do" grep -q 'modprobe -r nf_flow_table_inet' <(last_told)
+check "beside the C module, the module is not there" not_loaded
 check "the C module still works" nft -f - <<<'table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }'
 nft flush ruleset
 busywait $LIMIT unused nf_flow_table_inet
@@ -33,7 +33,7 @@ modprobe nf_flow_table
 refused() {
 	local value=${1#*=}
 	check "$1 is refused" fails insmod "$NFT_OFFLOAD_KO" "$1"
-	check "and the log says so" grep -F -e "$1 is out of range" \
+	check "$1 is refused: the log says so" grep -F -e "$1 is out of range" \
 		-e "\`$value' invalid for parameter \`${1%%=*}'" <(last_told)
 }
 for value in incapable=2 ttl=3 report_ms=-1 partial={2,x}; do refused "$value"; done
@@ -58,7 +58,7 @@ ok "loaded, used by three families, and unloaded five times"
 insmod "$NFT_OFFLOAD_KO"
 check "a flowtable of another family is an error" \
 	fails nft -f - <<<'table bridge t { flowtable f { hook ingress priority 0; devices = { lo }; }; }'
-check "of which nothing stays" unused $name
+check "of a flowtable of another family nothing stays" unused $name
 modprobe nf_flow_table_inet
 nft -f - <<<'table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }'
 is "$(awk -v m=$name '$1 == m { print $3 }' /proc/modules)" 1 \

@@ -39,7 +39,7 @@ at_exit memory_is_short 0
 memory_is_short 100 workers
 on "$router" nft flush ruleset
 check "no memory for workers: the flowtable goes all the same" busywait $LIMIT unused
-check "they had asked for some" [ "$(memory_failures)" -gt 0 ]
+check "no memory for workers: they have asked for some" [ "$(memory_failures)" -gt 0 ]
 memory_is_short 0
 is "$(nic_rules)" "" "no rule is left"
 ip netns delete "$router"

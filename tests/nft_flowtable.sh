@@ -17,10 +17,10 @@ status=0
 log=$(mktemp)
 ./nft_flowtable.sh 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
 cd /
-is "$status" 0 "it ends with success"
+is "$status" 0 "nft_flowtable.sh ends with success"
 # Two of its failures end with success too, so its words count.
-check "it reports no failure" fails grep -E '^(FAIL|ERROR|SKIP)' "$log"
-check "it reports successes" grep -q '^PASS' "$log"
+check "nft_flowtable.sh reports no failure" fails grep -E '^(FAIL|ERROR|SKIP)' "$log"
+check "nft_flowtable.sh reports successes" grep -q '^PASS' "$log"
 check "the C module is not there" [ ! -d /sys/module/nf_flow_table_inet ]
 check "this module is in use no more" busywait "$LIMIT" \
 	grep -q '^nft_offload [0-9]* 0 ' /proc/modules

@@ -125,9 +125,9 @@ on "$router" ip link set nic1 mtu 1400
 check "a change of the way: the connection gets back into the NIC" flow_send_until moved $LIMIT moved
 later=$((${EPOCHREALTIME/./} + 4000000))
 busywait $LIMIT is_later $later
-check "and conntrack shows [HW_OFFLOAD] still" has_hw_offload -p tcp
+check "a change of the way: conntrack shows [HW_OFFLOAD] after the old flow is destroyed" has_hw_offload -p tcp
 on "$router" nft flush ruleset
-check "until it is not there any more" fails has_hw_offload -p tcp
+check "conntrack shows no [HW_OFFLOAD] after nft flush ruleset" fails has_hw_offload -p tcp
 on "$router" ip link set nic1 mtu 1500
 flow_close moved
 on "$router" conntrack -F 2>/dev/null
@@ -139,12 +139,12 @@ if has_time; then
 	flow_open restarted tcp4
 	check "for counting anew: both directions are in the NIC" wait_rules 2
 	flow_send restarted 300000
-	check "its statistics are asked for" busywait $LIMIT counted_at_least 300000
+	check "for counting anew: the statistics are asked for" busywait $LIMIT counted_at_least 300000
 	nic reset 2
 	flow_send restarted 5000
 	on "$router" nft flush ruleset
 	check "counters that go backwards take nothing away" [ "$(counted)" -ge 300000 ]
-	check "and add nothing" [ "$(counted)" -lt 1000000 ]
+	check "counters that go backwards add nothing" [ "$(counted)" -lt 1000000 ]
 	flow_close restarted
 	on "$router" conntrack -F 2>/dev/null
 

@@ -30,22 +30,22 @@ make_orphans() {
 
 flowtable_ruleset | load_ruleset
 make_orphans first 5001
-check "first: and still forward" in_hardware first 5000
-check "the removal is tried again" busywait $LIMIT failed 4
-check "and the rules are still there, as that has failed too" rules_of 5001 2
+check "first: the rules still forward" in_hardware first 5000
+check "first: the removal is tried again" busywait $LIMIT failed 4
+check "first: the rules are still there when that has failed too" rules_of 5001 2
 
 flow_open second tcp6 5002
 check "another flow gets into the NIC" busywait $LIMIT rules_of 5002 2
 nic faults none
-check "when the driver can, the rules go by themselves" busywait $LIMIT rules_of 5001 0
-check "but not those of others" rules_of 5002 2
+check "first: when the driver can, the rules go by themselves" busywait $LIMIT rules_of 5001 0
+check "first: the rules of another flow stay when these go" rules_of 5002 2
 for flow in first second; do flow_close $flow; done
 
 # mlx5 says EINVAL of a rule that it does not know; this rule is known.
 make_orphans fourth 5004 22
 nic faults none
 on "$router" nft flush ruleset
-check "nft flush ruleset: they are gone too" rules_are 0
+check "fourth: nft flush ruleset leaves no rule" rules_are 0
 is "$(nic_counter destroy_enoent)" 0 "no rule was removed twice"
 flow_close fourth
 
@@ -63,12 +63,12 @@ packets_lead_to() { flow_send sixth 1400 >/dev/null && "$@"; }
 old_are_gone() { ! grep -wF "$(printf '%s\n' "${old[@]}")" $NIC/rules; }
 waits() { grep -q "udp .*:5006 .*stays in software.*earlier rule of it could not be removed yet" <(told); }
 check "sixth: a new flow waits for the rules that the driver did not remove" busywait $LIMIT packets_lead_to waits
-is "$(nic_counter replace_dup_kept)" 0 "sixth: and its rules meet none"
+is "$(nic_counter replace_dup_kept)" 0 "sixth: the new flow's rules meet none"
 nic faults none
 check "sixth: when the driver can, the old flow's rules go by themselves" busywait $LIMIT old_are_gone
 on "$client" ip link set wire0 mtu 1500
 on "$server" ip link set wire1 mtu 1500
-check "sixth: then the new flow gets into the NIC" busywait $LIMIT packets_lead_to rules_of 5006 2
+check "sixth: when the old rules are gone, the new flow gets into the NIC" busywait $LIMIT packets_lead_to rules_of 5006 2
 is "$(nic_counter replace_dup_match)" 0 "the driver never saw replace_dup_match"
 flow_close sixth
 on "$router" nft flush ruleset
@@ -79,9 +79,9 @@ make_orphans fifth 5005
 on "$router" nft flush ruleset
 check "a driver that fails to the end: nft returns, and the rules stay" rules_are 2
 for nic in nic0 nic1; do
-	check "the log says that one of $nic does" \
+	check "a driver that fails to the end: the log says that a rule of $nic stays" \
 		grep -q "$nic: rules that the driver did not remove stay and go on forwarding: 1\\." <(told | tail -n 2)
-	is "$(nic_counter $nic.bound_ft)" 0 "$nic: the driver is unbound"
+	is "$(nic_counter $nic.bound_ft)" 0 "a driver that fails to the end: $nic is not bound"
 done
 nic faults none
 nic reset 1

@@ -35,7 +35,7 @@ check "the machine has the stock kernel" user \
 check "make prepares a build directory and builds" user make
 ko=$dir/checkout/build/$release/nft_offload.ko
 check "make again finds it prepared" eval 'said=$(user make 2>&1) && [[ $said != *preparing* ]]'
-check "that kernel takes it" "$TOP/scripts/vm" --machine stock --share "${ko%/*}" -- sh -euc '
+check "the kernel that it was prepared for takes the module" "$TOP/scripts/vm" --machine stock --share "${ko%/*}" -- sh -euc '
 	modprobe -a nf_tables nf_flow_table
 	insmod /share/nft_offload.ko
 	nft "table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }"

@@ -48,14 +48,14 @@ on "$router" ip route del default table 7
 by_mark ""
 flow_open lost udp4
 complained() { [ "$(complaints)" -gt 0 ]; }
-check "by one that nobody keeps: the log says what to do" flow_send_until lost $LIMIT complained
+check "by a mark that nobody keeps: the log says what to do" flow_send_until lost $LIMIT complained
 # Offered each second, looked at less and less often.
 before=$(complaints)
 end=$((SECONDS + 8))
 while [ $SECONDS -lt $end ]; do flow_send lost 100; done
-check "and the flow is left alone" [ $(($(complaints) - before)) -le 4 ]
-check "in software" grep -q '\[OFFLOAD\]' <(on "$router" conntrack -L -p udp 2>/dev/null)
-is "$(nic_rules)" "" "no rule is there for it"
+check "by a mark that nobody keeps: the flow is left alone" [ $(($(complaints) - before)) -le 4 ]
+check "by a mark that nobody keeps: the flow is in software" grep -q '\[OFFLOAD\]' <(on "$router" conntrack -L -p udp 2>/dev/null)
+is "$(nic_rules)" "" "by a mark that nobody keeps: there is no rule"
 flow_close lost
 on "$router" nft flush ruleset
 on "$router" ip rule del fwmark 7 lookup 7

@@ -22,7 +22,7 @@ mkdir "$dir/small"
 mount -t tmpfs -o size=1G tmpfs "$dir/small"
 check "a small disk: setup root fails" fails eval \
 	'NFT_OFFLOAD_CACHE=$dir/small "$TOP/scripts/setup" root 2>"$dir/err"'
-check "and says how much it takes" grep -x 'error: .* needs [0-9]* GB of disk and there are 1: make room.*' "$dir/err"
+check "a small disk: setup root says how much it takes" grep -x 'error: .* needs [0-9]* GB of disk and there are 1: make room.*' "$dir/err"
 
 # From here on all is in an empty cache.
 export NFT_OFFLOAD_CACHE=$dir/cache
@@ -102,7 +102,7 @@ echo $version >"$CACHE/kernels/version-$SUITE-$KERNEL_SERIES"
 mkdir "$CACHE/kernels/source-$version"
 check "a source without the packages is not taken for complete" fails ready source
 mkdir "$CACHE/kernels/packages-$version"
-check "with them it is" ready source
+check "a source with the packages is taken for complete" ready source
 
 kernel=$CACHE$(kdir uml)
 mkdir -p "$kernel/include/config" "$(root_dir)/usr/lib/modules"
@@ -110,7 +110,7 @@ echo 1-uml >"$kernel/include/config/kernel.release"
 ln -s "$kernel" "$(root_dir)/usr/lib/modules/1-uml"
 check "a kernel that was not built to its end is not taken for complete" fails ready uml
 touch "$kernel/.complete"
-check "one that was is" ready uml
+check "a kernel that was built to its end is taken for complete" ready uml
 
 # Each kernel has a lock of its own.
 mkdir "$CACHE/kernels"/{source,packages}-2-2
@@ -121,8 +121,8 @@ check "two runs for the same kernel wait for each other" busywait $LIMIT \
 	grep -qx "another run is working on kernel-$version-stock-.*; waiting for it" "$dir/out"
 check "a run for another kernel fails, as there are no packages" fails eval \
 	'KERNEL=2-2 timeout $((LIMIT * SLOWNESS / 1000)) "$TOP/scripts/setup" stock >"$dir/other" 2>&1'
-check "that is, in its build" grep -x "error: build failed.*" "$dir/other"
-check "and did not wait" fails grep "another run" "$dir/other"
+check "a run for another kernel fails in its build" grep -x "error: build failed.*" "$dir/other"
+check "a run for another kernel does not wait" fails grep "another run" "$dir/other"
 exec {LOCK_FD}>&-
 check "without the lock, the run for the same kernel fails too" fails wait $waiting
-check "in its build" grep -x "error: build failed.*" "$dir/out"
+check "without the lock, the run for the same kernel fails in its build" grep -x "error: build failed.*" "$dir/out"

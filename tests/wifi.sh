@@ -35,23 +35,23 @@ if [ -z "$followed" ]; then
 	flow_send 4 1000
 	flow_send 6 1000
 	check "a flow that nftables makes no entry for has none" fails is_offloaded
-	check "nor a rule" rules_are 0
-	is "$(told)" "" "nor anything to say"
+	check "a flow that nftables makes no entry for has no rule" rules_are 0
+	is "$(told)" "" "of a flow that nftables makes no entry for nothing is said"
 	exit
 fi
 
 check "flows from a Wi-Fi device are in the NIC, both ways" wait_rules 4
-check "and so are their packets, IPv4" in_hardware 4 1000000
-check "and IPv6" in_hardware 6 1000000
+check "packets from a Wi-Fi device pass in the NIC, IPv4" in_hardware 4 1000000
+check "packets from a Wi-Fi device pass in the NIC, IPv6" in_hardware 6 1000000
 on "$router" ip neigh replace 192.168.1.2 dev nic0 lladdr 02:00:00:00:00:99 nud permanent
-check "they are followed: one whose client has another address is not in the NIC any more" wait_rules 2
+check "flows whose client has another address are not in the NIC any more" wait_rules 2
 on "$router" ip neigh replace 192.168.1.2 dev nic0 lladdr "$(mac_of "$client" wire0)" nud permanent
-check "until its packets are seen again" flow_send_until 4 $LIMIT rules_are 4
+check "flows whose client has its address back are in the NIC when their packets are seen again" flow_send_until 4 $LIMIT rules_are 4
 
 # As at home: Wi-Fi and cables are one network.
 flow_close 4
 flow_close 6
-check "rules go" wait_rules 0
+check "rules go when the flows end" wait_rules 0
 on "$router" ip -batch - <<-END
 	link add br0 type bridge
 	addr flush dev nic0
@@ -62,6 +62,6 @@ ways_work
 flow_open bridged4 tcp4
 flow_open bridged6 tcp6
 check "flows from a Wi-Fi device in a bridge are in the NIC, both ways" wait_rules 4
-check "and so are their packets, IPv4 bridged" in_hardware bridged4 1000000
-check "and IPv6 bridged" in_hardware bridged6 1000000
+check "packets from a Wi-Fi device in a bridge pass in the NIC, IPv4" in_hardware bridged4 1000000
+check "packets from a Wi-Fi device in a bridge pass in the NIC, IPv6" in_hardware bridged6 1000000
 is "$(told 'stays in software')" "" "no flow stays in software"

@@ -64,7 +64,7 @@ four_flows
 on "$router" nft 'delete flowtable inet fw ft { devices = { nic1 }; }'
 check "nft delete flowtable device: no rule is left" rules_are 0
 check "nft delete flowtable device: connections go on in software" flows_go_on
-check "and none of them comes back" rules_are 0
+check "nft delete flowtable device: no rule comes back" rules_are 0
 on "$router" nft 'add flowtable inet fw ft { devices = { nic1 }; flags offload; }'
 check "with the device back, connections are in hardware again" \
 	flows_come_back
@@ -82,9 +82,9 @@ fails on "$router" nft -f - 2>/dev/null <<-END
 	add flowtable inet fw ft { hook ingress priority 0; devices = { nic1 }; flags offload; counter; }
 	delete table inet no-such-table
 END
-check "the same, aborted: connections are in hardware" flows_come_back
+check "taking a device out and in again in a transaction that is aborted: connections are in hardware" flows_come_back
 four_flows_end
-is "$(nic_counter nic1.bound_ft)" 0 "and the driver is not bound any more"
+is "$(nic_counter nic1.bound_ft)" 0 "a device that was taken out and in again: the driver is not bound in the end"
 
 four_flows devices="nic0, nic1"
 on "$router" nft -f - <<-END
@@ -92,7 +92,7 @@ on "$router" nft -f - <<-END
 	$(flowtable_ruleset)
 END
 check "replacing the ruleset in one transaction leaves no stale rule" rules_are 0
-check "and connections get back into hardware" flows_come_back
+check "replacing the ruleset in one transaction: connections get back into hardware" flows_come_back
 four_flows_end
 
 # Four flows are evicted, one after the other, from a NIC that takes its time: more for one rule than nft
@@ -100,7 +100,7 @@ four_flows_end
 four_flows
 flow_open more_tcp tcp4
 flow_open more_udp udp4
-check "and four more" wait_rules 12
+check "four more rules are in the NIC" wait_rules 12
 ip link set nic2 netns "$router"
 add_nic2='add flowtable inet fw ft { devices = { nic2 }; flags offload; }'
 start=${EPOCHREALTIME/./}
@@ -134,4 +134,4 @@ topology
 four_flows
 mark_log
 check "the driver can be unloaded under traffic" rmmod emunic
-is "$(told)" "" "and nothing was wrong with that"
+is "$(told)" "" "the driver is unloaded under traffic: the log says nothing"

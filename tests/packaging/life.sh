@@ -100,8 +100,8 @@ check "apt finds all that the package depends on" apt install "${depends[@]}"
 strangers >"$dir/before"
 
 check "apt install" user sh -c 'apt-get -qy -o DPkg::Use-Pty=false install /root/*.deb'
-says "it says that the kernel has the module" "nft_offload: kernel $old_release has it"
-check "which is installed, signed by DKMS's own key, with BTF" is_whole "$old_release"
+says "apt install says that the kernel has the module" "nft_offload: kernel $old_release has it"
+check "the module is installed, signed by DKMS's own key, with BTF" is_whole "$old_release"
 check "nothing of what built it is left" [ "$(du -sm "$root/var/lib/dkms" | cut -f1)" -lt 10 ]
 check "systemd takes its units" user systemd-analyze verify --man=no nft-offload-dkms.service nft-offload-dkms.timer
 version=$(user dpkg-query -W -f '${Version}' nft-offload-dkms)
@@ -112,33 +112,33 @@ apt purge linux-source >/dev/null
 archive "/run$(of "$new" kernel_archive)"
 source=linux-source-$new=$(of "$new" kernel_version)
 check "apt upgrade to kernel $new, without its source" apt upgrade --with-new-pkgs
-says "it says what to do" "nft_offload: kernel $new_release has none, * apt install $source"
-check "there is no module for it" is_nowhere "$new_release"
-check "but still for the other one" is_whole "$old_release"
+says "apt upgrade says what to do" "nft_offload: kernel $new_release has none, * apt install $source"
+check "there is no module for a kernel without its source" is_nowhere "$new_release"
+check "the module for the other kernel is still there" is_whole "$old_release"
 boot "$new" nf_flow_table_inet
 check "what the service runs installs the source and has the module built" user nft-offload-dkms --fetch "$new_release"
-check "it is there" is_whole "$new_release"
+check "the module that the service has built is there" is_whole "$new_release"
 boot "$new" nft_offload
 
 unbuild "$old_release" >/dev/null
 printf '#!/bin/sh\necho rustc 1.2.3\n' | install -m 755 /dev/stdin "$root/usr/local/bin/rustc"
 check "a compiler that has not built the kernel is refused" fails user nft-offload-dkms
-says "by name" "nft_offload: kernel $old_release has none, * was built with 'rustc *, but rustc here is 'rustc 1.2.3'*"
-check "and no kernel's installation fails for that" user /etc/kernel/postinst.d/dkms "$old_release"
+says "a compiler that has not built the kernel is refused by name" "nft_offload: kernel $old_release has none, * was built with 'rustc *, but rustc here is 'rustc 1.2.3'*"
+check "no kernel's installation fails for a compiler that has not built it" user /etc/kernel/postinst.d/dkms "$old_release"
 rm "$root/usr/local/bin/rustc"
 # Here with /kernels, where it finds all prepared: a minute less.
 check "what kernels call when they are installed" eval \
 	'(in_root "$root" "" /etc/kernel/postinst.d/dkms "$old_release")'
-check "has the module built" is_whole "$old_release"
+check "what kernels call when they are installed has the module built" is_whole "$old_release"
 
-check "a kernel that is removed" \
+check "a kernel can be removed" \
 	apt purge "linux-image-$new_release" "linux-headers-$new_release" "linux-modules-$new_release"
-check "leaves no module" [ ! -e "$root/lib/modules/$new_release/updates" ]
+check "a kernel that is removed leaves no module" [ ! -e "$root/lib/modules/$new_release/updates" ]
 check "apt remove" apt remove nft-offload-dkms
-check "takes the other module away" is_nowhere "$old_release"
-check "and the modprobe.d file" [ ! -e "$root/usr/lib/modprobe.d/nft-offload.conf" ]
+check "apt remove takes the other module away" is_nowhere "$old_release"
+check "apt remove takes the modprobe.d file away" [ ! -e "$root/usr/lib/modprobe.d/nft-offload.conf" ]
 check "apt purge" apt purge nft-offload-dkms
 # What apt, dpkg and DKMS keep for themselves.
 strangers >"$dir/after"
 is "$(comm -13 "$dir/before" "$dir/after" | grep -vE '^/(var/(lib/(apt|dpkg)|log|cache)/|var/lib/dkms/mok\.)')" \
-	"" "leaves nothing"
+	"" "apt purge leaves nothing"

@@ -10,13 +10,13 @@ module=$1 other=nft_offload
 topology
 check "nft takes the ruleset" eval 'flowtable_ruleset | load_ruleset'
 _loaded=("$module" "${_loaded[@]}")
-check "and has loaded $module" [ -d "/sys/module/$module" ]
-check "and not $other" [ ! -d "/sys/module/$other" ]
+check "nft has loaded $module" [ -d "/sys/module/$module" ]
+check "nft has not loaded $other" [ ! -d "/sys/module/$other" ]
 if [ "$module" = nf_flow_table_inet ]; then
-	check "the log says why" grep -q 'nft_offload could not be loaded.*nft-offload-dkms' <(busybox dmesg)
+	check "the log says why it is not nft_offload" grep -q 'nft_offload could not be loaded.*nft-offload-dkms' <(busybox dmesg)
 else
-	check "it has BTF" [ -s "/sys/kernel/btf/$module" ]
+	check "$module has BTF" [ -s "/sys/kernel/btf/$module" ]
 	flow_open web tcp4
 	check "a connection has its rules in the NIC" wait_rules 2
-	check "which forwards it" in_hardware web 300000
+	check "a connection is forwarded by the NIC" in_hardware web 300000
 fi

@@ -85,7 +85,7 @@ for mode in abort paused; do
 	accel $mode
 	is "$out" tcg "KVM $mode: machines are emulated"
 	is "$(wc -l <"$share/err")" 1 "KVM $mode: that is told in one line"
-	check "KVM $mode: which says why" grep -qE '^vm: .*(Assertion|internal error)' "$share/err"
+	check "KVM $mode: the line says why" grep -qE '^vm: .*(Assertion|internal error)' "$share/err"
 	again
 	is "$out/$(<"$share/err")/$(runs)" "tcg//1" "KVM $mode: that is remembered"
 done
@@ -93,7 +93,7 @@ done
 accel works
 is "$out/$(<"$share/err")" "kvm/" "a KVM that boots the kernel is used"
 again
-is "$out/$(runs)" "kvm/1" "which is found out once"
+is "$out/$(runs)" "kvm/1" "whether a KVM boots the kernel is found out once"
 
 # The mode changes, QEMU does not: as after an update of the host's microcode, say.
 echo later >"$share/mode"

@@ -62,4 +62,4 @@ END
 printf '[ 1.0] %s\n' "FAULT_INJECTION: forcing a failure." "name failslab" "Call Trace:" >"$log"
 check "a failure that was ordered is no splat" judge
 echo '[ 1.0] BUG: KASAN: slab-out-of-bounds in a' >>"$log"
-check "but what follows from it is" fails judge
+check "a splat that follows from a failure that was ordered is one" fails judge

@@ -51,16 +51,16 @@ is "$(sha256sum - <"$share/out")" "$(seq 100000 | sha256sum -)" "a long output i
 limit=$((2 * SECONDS + 5))
 vm --timeout "$limit" -- sh -c 'echo before; read -r x <>/dev/ptmx'
 is "$status" 124 "the end of the time has its status"
-is "$out" before "what came before it is there"
-check "and says so" grep -q '^vm: TIMEOUT' "$share/err"
+is "$out" before "what came before the end of the time is there"
+check "the end of the time is told" grep -q '^vm: TIMEOUT' "$share/err"
 
 vm -- busybox poweroff -f
 is "$status" 125 "a machine that ends before its command has its status"
-check "and says so" grep -q '^vm: CRASH' "$share/err"
+check "that a machine has ended before its command is told" grep -q '^vm: CRASH' "$share/err"
 
 # UML has no sysrq; the planted panic is for it too.
 [ "$MACHINE" != uml ] || exit 0
 vm -- sh -c 'echo c >/proc/sysrq-trigger'
-is "$status" 125 "a panic has the same"
-check "and says which" grep -q '^vm: CRASH.*panic' "$share/err"
+is "$status" 125 "a panic has the status of a machine that ends"
+check "a panic is told" grep -q '^vm: CRASH.*panic' "$share/err"
 check "the kernel log has the panic" grep -q 'Kernel panic' "$share/log"

@@ -108,7 +108,7 @@ promised() {
 	[ "$slowness" = 1.0 ] || slow=", $slowness times that on this slow machine"
 	is "$late" 0 "$text: no packet over the old way after $GRACE ms$slow"
 	is "$dead" "" "$text: connections go on"
-	[[ $promise != *stall* ]] || is "$stall" true "$text: and stand still for less than $STALL ms$slow"
+	[[ $promise != *stall* ]] || is "$stall" true "$text: connections stand still for less than $STALL ms$slow"
 	[[ $promise != *gone* ]] || is "$gone" true "$text: the old rules are gone within $gone_limit ms$slow"
 	[[ $promise != *kept* ]] || is "$(jq .gone_ms <<<"$json")" null "$text: the rules stay"
 	[[ $promise != *back* ]] || is "$back" true "$text: connections get back into hardware"
