@@ -5,6 +5,9 @@ import os
 import socket
 import struct
 
+DATAGRAM = 1400
+WINDOW = 32 * DATAGRAM  # of UDP on its way, so that no queue overflows
+
 
 class Namespace:
     """What is opened or started inside belongs to that network namespace, and stays there.
@@ -64,10 +67,18 @@ class Connection:
         self.sock.setblocking(False)
         self.peer.setblocking(False)
 
+    def room(self, size, underway):
+        """How much of that may be sent at once when so much is on its way."""
+        return size if self.tcp else max(0, min(size, DATAGRAM, WINDOW - underway))
+
     def close(self, abort=False, patience=10):
-        """TCP says FIN, the server first, or RST; the client waits for it, for so many seconds."""
+        """TCP says FIN, the server first, or RST; the client waits for it, for so many seconds.
+
+        If nothing comes, the client says the same.
+        """
         if self.tcp and abort:
-            self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for sock in (self.sock, self.peer):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
         if self.tcp:
             self.sock.settimeout(patience)

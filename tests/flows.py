@@ -20,8 +20,6 @@ import time
 
 from connection import Connection, Namespace
 
-DATAGRAM = 1400
-WINDOW = 32 * DATAGRAM  # of UDP on its way, so that no queue overflows
 ZEROS = bytes(65536)
 
 
@@ -33,8 +31,7 @@ class Flow(Connection):
 
     def write(self, size):
         """How much of that could be sent."""
-        if not self.tcp:
-            size = min(size, DATAGRAM, max(0, WINDOW - self.sent + self.back))
+        size = self.room(size, self.sent - self.back)
         size = self.sock.send(ZEROS[:size]) if size else 0
         self.sent += size
         return size
