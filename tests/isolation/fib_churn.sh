@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml
+# timeout: 120
+# alone: times are measured
+#
+# Very many routes, some of which change all the time, so that register_fib_notifier() never succeeds: a
+# ruleset is loaded no later than without `flags offload`, and routes are followed all the same.
+source "$(dirname "${BASH_SOURCE[0]}")/../truth/lib.sh"
+
+routes=100000 turns=7
+
+# Some of them are always being replaced.
+churn_begins() {
+	local line
+	exec {churn}< <(exec "$_here/isolation/routes.py" "$router" churn 1000 nic1:10.0.2.2 nic2:10.0.3.2)
+	churn_pid=$!
+	at_exit churn_ends
+	read -ru "$churn" line
+}
+churn_ends() { kill "$churn_pid" 2>/dev/null || true; }
+
+declare -A samples=()
+# loads NAME: how long a ruleset takes, which takes the place of the one before.
+loads() {
+	local took=${EPOCHREALTIME/./}
+	on "$router" nft -f "$_output.$1"
+	samples[$1]+=" $((${EPOCHREALTIME/./} - took))"
+}
+median() { printf '%s\n' ${samples[$1]} | sort -n | sed -n "$((turns / 2 + 1))p"; }
+
+module=nft_offload limit=$((10000 * SLOWNESS))
+load_module
+world
+"$_here/isolation/routes.py" "$router" fill $routes nic1:10.0.2.2
+for flags in offload ''; do
+	{ echo "flush ruleset" && flowtable_ruleset devices="$devices" flags="$flags"; } >"$_output.${flags:-plain}"
+done
+
+churn_begins
+for ((turn = 0; turn < turns; turn++)); do
+	loads plain
+	loads offload
+done
+plain=$(median plain) offload=$(median offload)
+check "nft -f with flags offload is as quick as without, beside $routes routes that change" \
+	[ "$offload" -le $((3 * plain + 20000)) ]
+echo "# median $((offload / 1000)) ms, without $((plain / 1000)) ms (${samples[offload]} |${samples[plain]} us)"
+
+# A namespace's monitor is a new one, or an old one that has not succeeded.
+on "$router" nft flush ruleset
+load_ruleset <<<"table inet plain { chain forward { type filter hook forward priority 0; ct state new; }; }"
+start_probe
+promise="stall kept"
+event "none of its routes changes, but others do" --limit 1000 -- true
+promise="stall gone back"
+event "a route changes while others do" --old wire=wire1 -- "$(back_by_wire2)" \
+	"$(r4 route replace 10.9.9.9 via 10.0.3.2)" "$(r6 route replace fd00:9::9 via fd00:3::2)"
+way_back
+check "other routes have changed all the time" kill -0 "$churn_pid"
+event "a rule comes while routes change" --old wire=wire1 -- "$(back_by_wire2)" \
+	"$(r4 route replace 10.9.9.9 via 10.0.3.2 table 100)" "$(r4 rule add to 10.9.9.9 lookup 100)" \
+	"$(r6 route replace fd00:9::9 via fd00:3::2 table 100)" "$(r6 rule add to fd00:9::9 lookup 100)"
+churn_ends
+for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done
