@@ -459,11 +459,12 @@ _ask() {
 }
 
 # flow_open NAME tcp4|tcp6|udp4|udp6 [PORT [LISTEN-ADDRESS LISTEN-PORT]]: from the client to an
-# echo server, which listens elsewhere if the destination is translated.
+# echo server, which listens elsewhere if the destination is translated. With $flow_to, to that address of it.
 flow_open() {
 	_flows=$((_flows + 1))
 	local name=$1 proto=$2 port=${3:-$((5000 + _flows))} to=10.0.2.2
 	[[ $proto != *6 ]] || to=fd00:2::2
+	to=${flow_to:-$to}
 	if [ -z "$_flows_pid" ]; then
 		coproc FLOWS { exec "$_here/flows.py" "$client" "$server"; }
 		_flows_pid=$!
@@ -490,6 +491,9 @@ flow_send_until() {
 	done
 	"$@"
 }
+
+# flow_end NAME client|server fin|rst: TCP says so at one end.
+flow_end() { _ask end "$@"; }
 
 # flow_close NAME: TCP says FIN.
 flow_close() {

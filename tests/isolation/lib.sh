@@ -37,6 +37,19 @@ two_nics() {
 	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.4.2 >/dev/null
 }
 
+# two_routers: the second NIC is in a namespace of its own, $other.
+two_routers() {
+	two_nics
+	add_ns other
+	on "$router" ip link set nic2 netns "$other"
+	on "$router" ip link set nic3 netns "$other"
+	_address "$other" nic2 192.168.3.1/24 fd00:3::1/64
+	_address "$other" nic3 10.0.4.1/24 fd00:4::1/64
+	on "$other" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.nic3.arp_notify=1 \
+		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS))
+	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.4.2 >/dev/null
+}
+
 # follow_begins: a flow through the second NIC.
 follow_begins() {
 	mkfifo "$_output.follow"
@@ -112,6 +125,36 @@ go_neighbour() {
 	echo "# $json"
 	{ read -r error && read -r took && read -r last_old; } < <(jq -r --argjson limit $((LIMIT * SLOWNESS)) \
 		'.error // "", ((.back // $limit) * 1000 | floor), (.last_old // $limit | floor)' <<<"$json")
+}
+
+# changes NAME: how long it takes to follow a neighbour's changes, and when the last frame goes to the old
+# address; the longest of five, in microseconds and milliseconds.
+declare -A back=() old=()
+changes() {
+	local turn
+	back[$1]=0 old[$1]=0
+	for turn in 1 2 3 4 5; do
+		go_neighbour
+		[ "$took" -le "${back[$1]}" ] || back[$1]=$took
+		[ "$last_old" -le "${old[$1]}" ] || old[$1]=$last_old
+	done
+}
+
+# as_without TEXT NAME CONTROL: changes have been followed as soon as without.
+as_without() {
+	local grace=$((3 * old[$3] > GRACE ? 3 * old[$3] : GRACE))
+	check "$1: a neighbour's new MAC is followed as soon as without" \
+		[ "${back[$2]}" -le $((3 * back[$3] + 50000 * SLOWNESS)) ]
+	echo "# new rules after at most $((back[$2] / 1000)) ms, without $((back[$3] / 1000)) ms"
+	check "$1: no frame to the neighbour's old MAC after $grace ms" [ "${old[$2]}" -le $grace ]
+}
+
+# most_tries SECONDS: how often at most the driver may be asked for a flow that it refuses: once, and after
+# 1, 3, 7, 15 … s, for each refusal doubles the time to the next try.
+most_tries() {
+	local most=1
+	while [ $(((1 << most) - 1)) -le "$1" ]; do most=$((most + 1)); done
+	echo $most
 }
 
 # control: how long each takes; the longest of five times.
