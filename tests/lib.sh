@@ -123,7 +123,7 @@ _finish() {
 	set +eu
 	if [ "$status" != 0 ] && [ "$status" != 4 ]; then
 		not_ok "runs to its end (status $status)"
-		[ ! -d $NIC ] || { echo "# NIC:" && sed 's/^/# /' $NIC/rules; }
+		[ ! -d $NIC ] || { echo "# NIC:" && sed 's/^/# /; 50q' $NIC/rules; }
 	fi
 	_clean
 	[ "$status" = 4 ] && [ "$tests_failed" = 0 ] && exit 4
@@ -387,6 +387,12 @@ rules_are() {
 	esac && return
 	printf '%s\n' "${rules[@]}"
 	return 1
+}
+
+# has_rules N: the same for very many, of which none is printed.
+has_rules() {
+	echo "$(nic_counter rules) rules"
+	[ "$(nic_counter rules)" = "$1" ]
 }
 
 # wait_rules N [-ge]: until the NIC holds N rules, or at least N.
