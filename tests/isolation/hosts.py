@@ -43,6 +43,7 @@ class Hosts:
         self.client, self.server = udp(Namespace(client), family), udp(Namespace(server), family)
         if self.is_v6:
             self.server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            self.server.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
         else:
             self.server.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO
         self.server.bind(("", self.port))
