@@ -7,6 +7,7 @@ They go from a namespace to an echo server in another. Each line on standard inp
     open ID tcp4|tcp6|udp4|udp6 ADDRESS PORT LISTEN-ADDRESS LISTEN-PORT
     send ID BYTES SECONDS       and have the echo of all that was ever sent back in time
     flood ID                    from now on something is on its way all the time
+    end ID client|server fin|rst  TCP says so at that end
     close ID                    TCP says FIN
 
 The answer is a line: "ok", or what went wrong. One process is all, as starting them is what takes
@@ -15,6 +16,8 @@ an emulated machine most time.
 
 import os
 import select
+import socket
+import struct
 import sys
 import time
 
@@ -71,6 +74,14 @@ class Flow(Connection):
             select.select([self.sock, self.peer], [self.sock] if size else [], [], 0.002)
         return "ok"
 
+    def end(self, end, how):
+        sock = self.sock if end == "client" else self.peer
+        if how == "fin":
+            sock.shutdown(socket.SHUT_WR)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
 
 def keep_flooding():
     for flow in flooding.values():
@@ -88,6 +99,8 @@ def obey(command, number, *args):
         return flows[number].send(*args)
     elif command == "flood":
         flooding[number] = flows[number]
+    elif command == "end":
+        flows[number].end(*args)
     elif command == "close":
         flooding.pop(number, None)
         flows.pop(number).close(patience=0)
