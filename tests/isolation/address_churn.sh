@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 180
-# alone: times are measured
+# exclusive: times are measured
 #
 # Addresses that no flow has to do with come and go all the time: that evicts nothing, and a neighbour's
 # change is followed as soon as without. One that flows are translated to evicts these and no others.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 120
-# alone: times are measured
+# exclusive: times are measured
 #
 # Very many routes, some of which change all the time, so that register_fib_notifier() never succeeds: a
 # ruleset is loaded no later than without `flags offload`, and routes are followed all the same.

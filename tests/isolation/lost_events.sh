@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 200
-# alone: times are measured
+# exclusive: times are measured
 #
 # So many events in one namespace that some are lost, and everything is looked at there, again and again: in
 # another namespace a neighbour's change is followed as soon as without, and in neither do flows that the

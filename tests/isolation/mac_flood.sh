@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 120
-# alone: times are measured
+# exclusive: times are measured
 #
 # A bridge port learns random source MACs, as many as come: that neither delays a neighbour's change, nor
 # has flows that the driver has refused offered to it more often. The same flood from one MAC is the control.

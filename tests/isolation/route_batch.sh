@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 200
-# alone: times are measured
+# exclusive: times are measured
 #
 # Thousands of routes change at once, many of which concern all flows. A table that goes meanwhile does not
 # wait until all of that has been looked into.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml stock
 # timeout: 120
-# alone: times are measured
+# exclusive: times are measured
 #
 # Thousands of flowtables with `flags offload` that no device has joined, of an unprivileged user in
 # namespaces of his own: they cost others no more than the same flowtables without the flag do.
