@@ -26,7 +26,7 @@ impl Rtnl {
     /// Does not sleep; any lock may be held.
     pub(crate) fn try_lock() -> Option<Self> {
         // SAFETY: Can be called in process context.
-        unsafe { bindings::shim_rtnl_trylock() }.then_some(Self(PhantomData))
+        unsafe { bindings::shim_rtnl_trylock() }.then(|| Self(PhantomData))
     }
 }
 
