@@ -22,7 +22,6 @@ mod lanes;
 mod net;
 mod netfilter;
 mod offload;
-mod ratelimit;
 mod time;
 mod work;
 

@@ -222,6 +222,15 @@ int shim_net_watch_routes(struct net *net);
 void shim_net_unwatch_routes(struct net *net);
 u64 shim_net_route_generation(struct net *net);
 bool shim_net_has_ip_tunnels(const struct net *net);
+
+/* Messages about devices, of which each kind has a limit of its own in each namespace. */
+enum shim_log {
+	SHIM_LOG_BIND,
+	SHIM_LOG_RULES,
+	SHIM_LOG_KINDS,
+};
+
+bool shim_dev_may_log(const struct net_device *dev, enum shim_log kind);
 extern bool shim_ip_tunnels;
 
 /* two works of a workqueue: c/worker.c */

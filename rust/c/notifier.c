@@ -7,6 +7,7 @@
 #include <linux/if_arp.h>
 #include <linux/inetdevice.h>
 #include <linux/mutex.h>
+#include <linux/ratelimit.h>
 #include <linux/rtnetlink.h>
 #include <net/addrconf.h>
 #include <net/fib_notifier.h>
@@ -33,6 +34,7 @@ struct shim_net {
 	bool watched;
 	/* There is or was a device of an IP tunnel; never cleared. */
 	bool ip_tunnels;
+	struct ratelimit_state log[SHIM_LOG_KINDS];
 };
 
 static unsigned int shim_net_id;
@@ -202,7 +204,13 @@ u64 shim_net_route_generation(struct net *net)
 static int __net_init shim_net_init(struct net *net)
 {
 	struct shim_net *from = shim_net(net);
+	int i;
 
+	for (i = 0; i < SHIM_LOG_KINDS; i++) {
+		ratelimit_default_init(&from->log[i]);
+		/* Nothing about messages that are left out. */
+		ratelimit_set_flags(&from->log[i], RATELIMIT_MSG_ON_RELEASE);
+	}
 	from->net = net;
 	mutex_init(&from->watch_lock);
 	from->nexthop.notifier_call = nexthop_event;
@@ -315,6 +323,16 @@ bool shim_net_has_ip_tunnels(const struct net *net)
 	const struct shim_net *of = shim_net(net);
 
 	return of && READ_ONCE(of->ip_tunnels);
+}
+
+/* Returns whether a message about @dev may be logged now. Can be called anywhere. */
+bool shim_dev_may_log(const struct net_device *dev, enum shim_log kind)
+{
+	struct shim_net *of;
+
+	guard(rcu)();
+	of = shim_net(dev_net_rcu(dev));
+	return !of || __ratelimit(&of->log[kind]);
 }
 
 static int device_event(struct notifier_block *nb, unsigned long what,

@@ -10,9 +10,9 @@ use crate::{
         device::{write_c_chars, NetDevice},
         eopnotsupp,
         extack::{Extack, ExtackMsg},
-        flow_rule::FlowRule, //
+        flow_rule::FlowRule,
+        log::dev_warn_ratelimited, //
     },
-    ratelimit::pr_warn_ratelimited,
     time::jiffies64,
 };
 use kernel::{
@@ -365,9 +365,10 @@ impl PinnedDrop for FlowBlock {
         });
 
         if let Err(error) = result {
-            pr_warn_ratelimited!(
-                "{}: the driver refused to be unbound: {}\n",
-                self.dev.name(),
+            dev_warn_ratelimited!(
+                &self.dev,
+                Bind,
+                "the driver refused to be unbound: {}\n",
                 DriverError::from(error)
             );
         }

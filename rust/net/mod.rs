@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod extack;
 pub(crate) mod flow_block;
 pub(crate) mod flow_rule;
+pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod namespace;
 pub(crate) mod notifier;

@@ -11,6 +11,7 @@ use crate::{
         device::NetDevice,
         flow_block::{DriverError, FlowBlock, FlowStats, RuleId, SetupType},
         flow_rule::{Rule, RuleBuffer},
+        log::dev_warn_ratelimited,
         namespace::Net, //
     },
     netfilter::{
@@ -22,7 +23,6 @@ use crate::{
         refusal::Cause,
         translate::{probe, translate, Dialect}, //
     },
-    ratelimit::pr_warn_ratelimited,
     time::ms,
     work::{cond_resched, num_online_cpus, Work, Worker, Workqueue}, //
 };
@@ -109,6 +109,10 @@ struct Queue {
     works: KVec<Arc<Worker<DeviceWork>>>,
     /// Works that were stopped, and have not been waited for.
     ending: KVec<Arc<Worker<DeviceWork>>>,
+    /// They are waited for.
+    is_ending: bool,
+    /// The driver is being unbound, for good: nothing is pushed any more.
+    is_closed: bool,
 }
 
 impl Queue {
@@ -139,6 +143,13 @@ impl Queue {
         [Lane::Withdraw, Lane::Add, Lane::Poll]
             .into_iter()
             .find_map(|lane| self.pop(lane))
+    }
+
+    /// Has failed removals tried again in `pause` seconds, if not sooner.
+    fn retry_later(&self, pause: u32) {
+        if let Some(work) = self.works.first() {
+            work.queue_delayed(ms(pause * 1000));
+        }
     }
 
     /// None of the works has anything to do.
@@ -173,6 +184,8 @@ impl OffloadDevice {
             is_started: false,
             works: KVec::new(),
             ending: KVec::new(),
+            is_ending: false,
+            is_closed: false,
         };
         let device = Arc::pin_init(
             pin_init!(Self {
@@ -213,15 +226,21 @@ impl OffloadDevice {
             queue.set_idle();
             queue.wake();
         }
+        if queue.len(Lane::Stale) > 0 {
+            queue.retry_later(self.pause.load(Relaxed));
+        }
         Ok(())
     }
 
-    /// Has the works come to an end: nothing is pushed any more until the next [`Self::start`], with
-    /// which the caller has this take turns. Does not wait for them.
+    /// Has the works come to an end: what is pushed waits for the next [`Self::start`] or
+    /// [`Self::take_driver`], with which the caller has this take turns. Does not wait for the works,
+    /// unless those of the stop before are still waited for.
     pub(super) fn stop(&self) {
         let mut queue = self.queue.lock();
+        if queue.works.is_empty() {
+            return;
+        }
         let works = core::mem::take(&mut queue.works);
-        // Mostly none.
         let old = core::mem::replace(&mut queue.ending, works);
         queue.idle = 0;
         drop(queue);
@@ -229,18 +248,28 @@ impl OffloadDevice {
     }
 
     /// Waits for the works that were stopped. What was pushed is worked on before this returns, but for
-    /// stale rules. Sleeps, and calls the driver.
+    /// stale rules, and unless the device is started again. Sleeps, and calls the driver.
     pub(super) fn wait_stopped(self: &Arc<Self>) {
         let _turn = self.ends.lock();
-        let ending = core::mem::take(&mut self.queue.lock().ending);
+        let mut queue = self.queue.lock();
+        let ending = core::mem::take(&mut queue.ending);
+        queue.is_ending = true;
+        drop(queue);
         drop(ending);
         // What they have not come to.
         let mut draft = RuleDraft::new();
         loop {
-            let popped = self.queue.lock().next();
+            let mut queue = self.queue.lock();
+            let popped = if queue.works.is_empty() {
+                queue.next()
+            } else {
+                None
+            };
             let Some((flow, dir)) = popped else {
+                queue.is_ending = false;
                 break;
             };
+            drop(queue);
             flow.work(dir, self, &mut draft);
         }
     }
@@ -272,6 +301,7 @@ impl OffloadDevice {
     /// it. No rule is left but those that the driver failed to remove, which are given up. Sleeps.
     pub(super) fn take_driver(self: &Arc<Self>) -> Option<Arc<FlowBlock>> {
         self.stop();
+        self.queue.lock().is_closed = true;
         self.wait_stopped();
 
         let mut left = 0;
@@ -284,19 +314,21 @@ impl OffloadDevice {
             left += 1;
         }
         if left > 0 {
-            pr_warn_ratelimited!(
-                "{}: rules that the driver did not remove stay and go on forwarding: {}. Reset the \
+            dev_warn_ratelimited!(
+                &self.dev,
+                Rules,
+                "rules that the driver did not remove stay and go on forwarding: {}. Reset the \
                  device to be rid of them\n",
-                self.dev.name(),
                 left
             );
         }
         self.driver.lock().take()
     }
 
-    /// Returns whether the works are stopped. Does not sleep.
+    /// Returns whether the works are stopped, and no task waits for them. Does not sleep.
     pub(super) fn is_stopped(&self) -> bool {
-        self.queue.lock().works.is_empty()
+        let queue = self.queue.lock();
+        queue.works.is_empty() && queue.ending.is_empty() && !queue.is_ending
     }
 
     /// Returns the driver, if it is bound.
@@ -316,7 +348,7 @@ impl OffloadDevice {
             Some(takes_rules) => takes_rules,
             None => {
                 let queue = self.queue.lock();
-                !queue.is_started && !queue.works.is_empty()
+                !queue.is_started && !queue.is_closed
             }
         }
     }
@@ -483,7 +515,7 @@ impl OffloadDevice {
     pub(super) fn push(&self, flow: &Arc<HwFlow>, dir: Direction, lane: Lane) -> bool {
         let mut queue = self.queue.lock();
 
-        if queue.works.is_empty() {
+        if queue.is_closed {
             return false;
         }
 
@@ -501,15 +533,16 @@ impl OffloadDevice {
 
         // If it is in an earlier lane, it comes back from there.
         queue.push(flow.clone(), dir, Lane::Stale);
-        if let Some(work) = queue.works.first() {
-            work.queue_delayed(ms(pause * 1000));
-        }
+        queue.retry_later(pause);
     }
 
-    /// Has removals that failed tried again now. Does not sleep.
+    /// Has removals that failed tried again now; those that fail again, after twice the time. Does not
+    /// sleep.
     pub(super) fn retry_stale(&self) {
         // Those that fail again meanwhile wait for the next time.
         let count = self.queue.lock().len(Lane::Stale);
+        let pause = self.pause.load(Relaxed);
+        self.pause.store((pause * 2).min(Self::MAX_PAUSE), Relaxed);
         for _ in 0..count {
             let popped = self.queue.lock().pop(Lane::Stale);
             let Some((flow, dir)) = popped else {
@@ -519,14 +552,9 @@ impl OffloadDevice {
         }
     }
 
-    /// A removal that had failed was tried again.
-    pub(super) fn retried(&self, succeeded: bool) {
-        let pause = if succeeded {
-            1
-        } else {
-            (self.pause.load(Relaxed) * 2).min(Self::MAX_PAUSE)
-        };
-        self.pause.store(pause, Relaxed);
+    /// A removal that had failed has not failed again.
+    pub(super) fn stale_removed(&self) {
+        self.pause.store(1, Relaxed);
     }
 
     /// Takes the next flow to be worked on by the work `index`, which has nothing to do if there is

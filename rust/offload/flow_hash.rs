@@ -173,10 +173,13 @@ impl<T: Hashed> HashTable<T> {
     }
 
     /// Inserts an object; returns those that have one of its hashes, as first or second. Sleeps; fails
-    /// with `ENOMEM`, and then it may be in one of the tables.
+    /// with `ENOMEM`, and then nothing has changed.
     pub(super) fn insert(&self, object: &Arc<T>) -> Result<[Option<Arc<T>>; 4]> {
         let [first, second] = object.hashes();
         let _inserting = self.inserting.lock();
+        // What may fail comes first; only what inserts takes slots.
+        shard(&self.first, first).lock().grow()?;
+        shard(&self.second, second).lock().grow()?;
         let by_first = insert(&self.first, first, object)?;
         let by_second = insert(&self.second, second, object)?;
         let found = [

@@ -20,6 +20,7 @@ use crate::{
     lanes::{LaneItem, LaneTag},
     net::{
         flow_block::{DriverError, FlowStats, RuleId},
+        log::dev_warn_ratelimited,
         namespace::Net, //
     },
     netfilter::{
@@ -37,8 +38,8 @@ use crate::{
         route::{FlowRoute, KnownRoute, MarkUse, Marks},
         table::Table, //
     },
-    ratelimit::pr_warn_ratelimited,
-    time::{jiffies64, ms}, //
+    time::{jiffies64, ms},
+    work::cond_resched, //
 };
 use core::net::IpAddr;
 use kernel::{
@@ -331,14 +332,15 @@ impl HwFlow {
 
         // The core forgets a flow at once when its connection or its route is gone, and makes a new one
         // for the next packet, but takes its time with the DESTROY of the old one.
-        let result = monitor.flows().insert(&flow).and_then(|older| {
-            for older in older.iter().flatten() {
-                older.evict();
-                flow.take_over(older)?;
-                flow.wait_for(older, entry)?;
+        for older in monitor.flows().insert(&flow)?.iter().flatten() {
+            older.evict();
+            // Without memory, more flows are kept.
+            let _ = flow.take_over(older);
+            // No other flow finds `older` any more.
+            while flow.wait_for(older, entry).is_err() {
+                cond_resched();
             }
-            Ok(())
-        });
+        }
         let mut state = flow.lock();
         let none = state.waits_no_longer();
         if state.is_clean() {
@@ -348,10 +350,6 @@ impl HwFlow {
         }
         drop(none);
 
-        if let Err(error) = result {
-            monitor.flows().remove(&flow);
-            return Err(error);
-        }
         Ok(flow)
     }
 
@@ -383,8 +381,19 @@ impl HwFlow {
         if !state.has_no_rules() {
             return Ok(());
         }
+        // Others find a predecessor by the hashes that it shares with `older`: by this flow only if it
+        // has these too.
+        let is_found = |predecessor: &Arc<Self>| {
+            let shared = |hash: &&u64| older.hashes.contains(hash);
+            let mut shared = predecessor.hashes.iter().filter(shared);
+            shared.all(|hash| self.hashes.contains(hash))
+        };
         if let Some(trouble) = &mut state.trouble {
-            own.predecessors = core::mem::take(&mut trouble.predecessors);
+            for (own, old) in own.predecessors.iter_mut().zip(&mut trouble.predecessors) {
+                if old.as_ref().is_some_and(is_found) {
+                    *own = old.take();
+                }
+            }
         }
         drop(state);
 
@@ -703,7 +712,7 @@ impl HwFlow {
             return Ok(());
         };
         let partial = self.monitor().config().keeps_partial;
-        let ports = self.table.ports(BOTH.map(|dir| flow.tuple(dir).ingress));
+        let mut ports = self.table.ports(BOTH.map(|dir| flow.tuple(dir).ingress));
         let is_stale = {
             let state = self.lock();
             state.rules.map(|rule| rule.is(STALE))
@@ -740,11 +749,12 @@ impl HwFlow {
 
         let mut state = self.lock();
         if state.phase == Phase::Tracked {
-            for (dir, port) in BOTH.into_iter().zip(ports) {
+            for (dir, port) in BOTH.into_iter().zip(&mut ports) {
                 let rule = state.rule(dir);
                 if !rule.is(INSTALLED) && !rule.is(BUSY) {
                     rule.set(WANTED, wanted[dir as usize]);
-                    state.ports[dir as usize] = port;
+                    // The old one is dropped without the lock.
+                    core::mem::swap(&mut state.ports[dir as usize], port);
                 }
             }
         }
@@ -1025,8 +1035,8 @@ impl HwFlow {
         let mut state = self.lock();
         let rule = state.rule(dir);
         rule.set(BUSY, false);
-        if is_retried {
-            device.retried(result.is_ok());
+        if is_retried && result.is_ok() {
+            device.stale_removed();
         }
         match result {
             Ok(()) => {
@@ -1060,10 +1070,11 @@ impl HwFlow {
     }
 
     fn warn_stale(device: &OffloadDevice, error: DriverError) {
-        pr_warn_ratelimited!(
-            "{}: the driver did not remove a rule: {}; it goes on forwarding, the removal will be \
+        dev_warn_ratelimited!(
+            device.dev(),
+            Rules,
+            "the driver did not remove a rule: {}; it goes on forwarding, the removal will be \
              tried again\n",
-            device.dev().name(),
             error
         );
     }
@@ -1075,6 +1086,10 @@ impl HwFlow {
             return;
         };
 
+        // A work may have put it into the lane too late.
+        if !state.rule(dir).is(STALE) {
+            return;
+        }
         state.rule(dir).set(STALE, false);
         state.rule(dir).set(RETRIED, true);
         drop(state);
@@ -1095,6 +1110,9 @@ impl HwFlow {
         let port = state.port(dir).cloned();
         let rule = state.rule(dir);
 
+        if !rule.is(STALE) {
+            return;
+        }
         rule.set(INSTALLED, false);
         rule.set(STALE, false);
         rule.set(RETRIED, false);
@@ -1208,6 +1226,10 @@ impl HwFlow {
     fn request_poll(&self, state: &mut State, now: u32) {
         // Not more than once in a while, however often it is asked for.
         if now.wrapping_sub(state.polled) < ms(100) as u32 {
+            return;
+        }
+        // Or the driver of one direction would be asked again and again while the other's is busy.
+        if state.rules.iter().any(|rule| rule.is_asked()) {
             return;
         }
         for rule in &mut state.rules {

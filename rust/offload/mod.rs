@@ -44,6 +44,7 @@
 //! | `commit_mutex` (nftables) | devices join and leave tables; waits for the rules of a device that leaves |
 //! | `joined` of a [`table::Table`] | devices join and leave it |
 //! | `bound` of [`registry::BoundDevices`] | drivers are bound and unbound |
+//! | `ends` of a [`device::OffloadDevice`] | its works come to an end; held while its driver is called |
 //! | `users` of a [`monitor::Monitor`], then `watch_lock` of a namespace (c/notifier.c) | tables come and go; a namespace's FIB notifier is registered |
 //! | `block_setup_lock` (c/flow_block.c) | the same, and an indirect driver unregisters |
 //! | a block's own lock (c/flow_block.c) | for reading: its driver is asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |

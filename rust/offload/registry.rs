@@ -11,6 +11,7 @@ use crate::{
         device::NetDevice,
         eopnotsupp,
         flow_block::{BindError, FlowBlock, SetupType},
+        log::dev_warn_ratelimited,
         notifier::DeviceHandler,
         rtnl::Rtnl, //
     },
@@ -19,7 +20,6 @@ use crate::{
         device::{OffloadDevice, Port},
         table::Table, //
     },
-    ratelimit::pr_warn_ratelimited,
     work::{Work, Worker, Workqueue}, //
 };
 use kernel::{
@@ -94,9 +94,10 @@ impl BoundDevices {
         }
         let driver = FlowBlock::bind(dev, SetupType::Block).inspect_err(|error| {
             if error.errno() == EBUSY {
-                pr_warn_ratelimited!(
-                    "{}: tc has the driver's rules; remove its ingress or clsact qdisc first\n",
-                    dev.name()
+                dev_warn_ratelimited!(
+                    dev,
+                    Bind,
+                    "tc has the driver's rules; remove its ingress or clsact qdisc first\n"
                 );
             }
         })?;
@@ -196,11 +197,7 @@ impl BoundDevices {
         if !found.ports.is_empty() {
             return;
         }
-        let needs_rtnl = match device.driver() {
-            Some(driver) => driver.setup_type() != SetupType::Ft,
-            None => false,
-        };
-        if needs_rtnl {
+        if Self::needs_rtnl(device) {
             worker.queue();
             return;
         }
@@ -209,7 +206,17 @@ impl BoundDevices {
         drop(bound);
         device.wait_stopped();
         let mut bound = self.bound.lock();
-        Self::unbind_where(&mut bound, |found| Arc::ptr_eq(&found.device, device));
+        // Others may have bound it meanwhile, in another way.
+        Self::unbind_where(&mut bound, |found| {
+            Arc::ptr_eq(&found.device, device) && !Self::needs_rtnl(device)
+        });
+    }
+
+    /// Returns whether the driver can be unbound with RTNL held only, by [`Binder`].
+    fn needs_rtnl(device: &OffloadDevice) -> bool {
+        device
+            .driver()
+            .is_some_and(|driver| driver.setup_type() != SetupType::Ft)
     }
 
     /// Unbinds those of the drivers that no table uses.
@@ -241,17 +248,22 @@ impl BoundDevices {
 
     /// Binds and unbinds what waits for RTNL. Sleeps.
     pub(super) fn run_with_rtnl(&self) {
-        self.stop_unused(|_| true);
-        let waits = |bound: &Bound| bound.is_pending || bound.ports.is_empty();
+        self.stop_unused(Self::needs_rtnl);
+        let is_unused = |bound: &Bound| bound.ports.is_empty() && Self::needs_rtnl(&bound.device);
+        let waits = |bound: &Bound| bound.is_pending || is_unused(bound);
         if !self.bound.lock().iter().any(waits) {
             return;
         }
         let rtnl = Rtnl::lock();
         let mut bound = self.bound.lock();
 
-        Self::unbind_where(&mut bound, |_| true);
+        // Others are unbound by the task that has stopped them.
+        Self::unbind_where(&mut bound, is_unused);
         for found in bound.iter_mut().filter(|found| found.is_pending) {
             found.is_pending = false;
+            if found.ports.is_empty() {
+                continue;
+            }
             let device = &found.device;
             match Self::bind_with_rtnl(device.dev(), &rtnl) {
                 Ok(driver) => {
@@ -259,9 +271,10 @@ impl BoundDevices {
                     pr_info!("{}: takes rules, of tc\n", device.dev().name());
                 }
                 Err(error) => {
-                    pr_warn_ratelimited!(
-                        "{}: cannot offload, so its flows stay in software: {}\n",
-                        device.dev().name(),
+                    dev_warn_ratelimited!(
+                        device.dev(),
+                        Bind,
+                        "cannot offload, so its flows stay in software: {}\n",
                         error
                     );
                     device.set_driver(None, None);
@@ -304,10 +317,11 @@ impl DeviceHandler for BoundDevices {
             table.withdraw(port);
             port.wait();
         }
-        pr_warn_ratelimited!(
-            "{}: the driver unregistered; flows continue in software. Reload the ruleset to offload \
-             them again\n",
-            dev.name()
+        dev_warn_ratelimited!(
+            dev,
+            Bind,
+            "the driver unregistered; flows continue in software. Reload the ruleset to offload \
+             them again\n"
         );
     }
 }

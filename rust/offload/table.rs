@@ -6,6 +6,7 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::{BindError, FlowStats},
+        log::dev_warn_ratelimited,
         namespace::Net,
         notifier::{self, Notifiers}, //
     },
@@ -26,7 +27,6 @@ use crate::{
         registry::{Binder, BoundDevices},
         translate::Unsupported, //
     },
-    ratelimit::pr_warn_ratelimited,
     time::jiffies64,
     work::{Worker, Workqueue}, //
 };
@@ -311,9 +311,10 @@ impl Offload for Table {
             return Err(EAGAIN);
         }
         let is_tolerated = context.config.tolerates_incapable;
-        pr_warn_ratelimited!(
-            "{}: cannot offload, so {}: {}.{}\n",
-            dev.name(),
+        dev_warn_ratelimited!(
+            dev,
+            Bind,
+            "cannot offload, so {}: {}.{}\n",
             if is_tolerated {
                 "its flows stay in software"
             } else if notifier::is_in_device_notifier() {

@@ -31,7 +31,7 @@ kworkers() {
 	echo "$sum"
 }
 churn_begins() {
-	yes $'addr add 172.17.0.2/32 dev dum0\naddr del 172.17.0.2/32 dev dum0' |
+	yes $'addr add 172.18.0.2/32 dev dum0\naddr del 172.18.0.2/32 dev dum0' |
 		exec ip -n "$router" -batch - &
 	churn_pid=$!
 	at_exit churn_ends

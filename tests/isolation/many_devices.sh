@@ -9,7 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 devices=255
 
-load_module report_ms=0
+# The dialect is not asked for.
+load_module report_ms=0 ttl=2
 topology
 # Of a VLAN device nftables makes entries only if the port is in the flowtable too, and then the rules are the
 # port's. So they are those of a macvlan over it.
