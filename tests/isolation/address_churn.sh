@@ -60,7 +60,7 @@ at_exit kill $!
 exec {answer}<"$_output.hosts"
 read -ru "$answer" ready
 is "$ready" ready "$flows flows have entries"
-check "and are in the NIC" busywait $LIMIT has_rules $((2 * flows))
+check "the rules of $flows flows are in the NIC" busywait $LIMIT has_rules $((2 * flows))
 nic counters 0
 address_changes
 is "$(nic_counter destroy_ok)" 0 "addresses elsewhere evict nothing"
@@ -91,14 +91,14 @@ flow_open other udp4 6002
 cookies() { sed -n "/port=$1 /s/ via.*//p" $NIC/rules; }
 has_two() { [ "$(cookies "$1" | wc -l)" = 2 ]; }
 check "a flow that is translated to an address is in the NIC" busywait $LIMIT has_two 6001
-check "and one to another address" busywait $LIMIT has_two 6002
+check "a flow that is translated to another address is in the NIC" busywait $LIMIT has_two 6002
 translated=$(cookies 6001) other=$(cookies 6002)
 ip -n "$router" -batch "$_output.addresses"
 is "$(cookies 6001)" "$translated" "a translated flow stays when other addresses go"
 on "$router" ip addr del 10.0.7.1/24 dev nic1
 is_gone() { [ -z "$(cookies 6001)" ]; }
-check "it leaves when its address goes" busywait 2000 is_gone
-is "$(cookies 6002)" "$other" "and those with another address stay"
+check "a translated flow leaves when its address goes" busywait 2000 is_gone
+is "$(cookies 6002)" "$other" "a flow that is translated to another address stays when that goes"
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
 done

@@ -42,12 +42,13 @@ noise_ends
 
 flowtable_ruleset | load_ruleset
 mkfifo "$_output.hosts"
+# shellcheck disable=SC2034 # it ends when this is closed
 exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" fd00:9::1 $flows >"$_output.hosts")
 at_exit kill $!
 exec {answer}<"$_output.hosts"
 read -ru "$answer" ready
 is "$ready" ready "$flows flows have entries"
-check "and are in the NIC" busywait $LIMIT has_rules $((2 * flows + 2))
+check "the rules of $flows flows are in the NIC" busywait $LIMIT has_rules $((2 * flows + 2))
 noise_begins
 changes noise
 as_without "beside lost events of others" noise control

@@ -37,6 +37,7 @@ hosts_begin() { # BASE COUNT STRIDE
 	local ready=
 	rm -f "$_output.hosts"
 	mkfifo "$_output.hosts"
+	# shellcheck disable=SC2034 # it ends when this is closed
 	exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" "$@" >"$_output.hosts")
 	at_exit kill $! 2>/dev/null
 	exec {answer}<"$_output.hosts"
@@ -62,20 +63,20 @@ for ((k = 0; k < devices - 1; k++)); do list+=", up$k"; done
 flowtable_ruleset devices="$list" >"$_output.ruleset"
 check "a flowtable with $devices devices, as many as nftables takes at a time, is loaded" \
 	on "$router" nft -f "$_output.ruleset"
-check "and gets one more" on "$router" nft "add flowtable inet fw ft { devices = { up$((devices - 1)) }; flags offload; }"
-is "$(nic_counter nic1.bound_indr)" $devices "the driver is bound for each"
+check "the flowtable gets one device more" on "$router" nft "add flowtable inet fw ft { devices = { up$((devices - 1)) }; flags offload; }"
+is "$(nic_counter nic1.bound_indr)" $devices "the driver is bound for each device"
 nic counters 0
-check "a flow by each of them" hosts_begin 10.100.0.2 $devices 256
-check "they are in the NIC" busywait $LIMIT has_rules $((2 * devices))
+check "a flow by each of $devices devices has begun" hosts_begin 10.100.0.2 $devices 256
+check "the rules of a flow by each device are in the NIC" busywait $LIMIT has_rules $((2 * devices))
 is "$(wrong)" "" "each rule is in its device"
-is "$(nic_counter replace_ok) $(nic_counter replace_failed)" "$((2 * devices)) 0" "the driver was called once for each"
+is "$(nic_counter replace_ok) $(nic_counter replace_failed)" "$((2 * devices)) 0" "the driver was called once for each rule"
 on "$router" ip link del up7
 has_no_7() { fails grep -F 10.100.7.2 $NIC/rules; }
 check "when a device goes, its rules do" busywait $LIMIT has_no_7
-check "and no others" has_rules $((2 * devices - 2))
+check "when a device goes, the rules of others stay" has_rules $((2 * devices - 2))
 on "$router" nft flush ruleset
 check "nft flush ruleset leaves no rule" rules_are 0
-is "$(nic_counter nic1.bound_indr)" 0 "and nothing is bound"
+is "$(nic_counter nic1.bound_indr)" 0 "nft flush ruleset leaves nothing bound"
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
 done

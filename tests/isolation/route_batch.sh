@@ -66,7 +66,7 @@ batch
 changed=$((${EPOCHREALTIME/./} - took))
 check "the last one of $((prefixes + routes)) route events is looked into" busywait $((3 * LIMIT)) marker_is_gone
 batch=$((${EPOCHREALTIME/./} - took))
-is "$(nic_counter destroy_ok)" $((2 * flows + 4)) "and evicts one flow"
+is "$(nic_counter destroy_ok)" $((2 * flows + 4)) "$((prefixes + routes)) route events evict one flow"
 
 on "$router" ip -6 route replace $marker via fd00:2::2 dev nic1
 flow_send_until marker $LIMIT in_the_nic >/dev/null
@@ -74,8 +74,8 @@ batch
 took=${EPOCHREALTIME/./}
 flush
 took=$((${EPOCHREALTIME/./} - took))
-is "$(nic_rules)" "" "in the middle of it nft flush ruleset leaves no rule either"
-check "and takes no longer than without, as it does not wait for the batch" \
+is "$(nic_rules)" "" "in the middle of route events nft flush ruleset leaves no rule"
+check "in the middle of route events nft flush ruleset takes no longer than without, as it does not wait for them" \
 	[ $took -le $((5 * alone + 50000)) ]
 echo "# $((took / 1000)) ms, without $((alone / 1000)) ms; the changes took $((changed / 1000)) ms, to look into them $((batch / 1000)) ms"
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do

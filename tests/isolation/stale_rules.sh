@@ -7,7 +7,7 @@
 # there are, and no flow that comes meanwhile changes that.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-flows=40 rules=80
+flows=40 removals=80
 
 is_failed() { [ "$(nic_counter destroy_failed)" -ge "$1" ]; }
 is_over() { is_later $((begin + $1 * 1000000)); }
@@ -16,36 +16,36 @@ load_module report_ms=0
 topology
 flowtable_ruleset | load_ruleset
 for ((i = 0; i < flows; i++)); do flow_open "$i" udp4; done
-check "$rules rules are in the NIC" busywait $LIMIT has_rules $rules
+check "$removals rules are in the NIC" busywait $LIMIT has_rules $removals
 for ((i = 0; i < flows; i++)); do flow_close "$i"; done
 nic counters 0
 nic faults "destroy -5 100"
 on "$router" conntrack -D -p udp >/dev/null 2>&1
-check "the NIC has failed to remove them all" busywait $LIMIT is_failed $rules
+check "the NIC has failed to remove all rules" busywait $LIMIT is_failed $removals
 begin=${EPOCHREALTIME/./}
-is "$(nic_counter destroy_failed)" $rules "it was asked once for each before the first second is over"
+is "$(nic_counter destroy_failed)" $removals "the NIC was asked to remove each rule once before the first second is over"
 
 # Rounds after 1, 3, 7, 15 s.
-check "all are tried again after a second" busywait $LIMIT is_failed $((2 * rules))
+check "all removals are tried again after a second" busywait $LIMIT is_failed $((2 * removals))
 second=$(((${EPOCHREALTIME/./} - begin) / 1000))
-check "and once more after two" busywait $LIMIT is_failed $((3 * rules))
+check "all removals are tried once more after two seconds" busywait $LIMIT is_failed $((3 * removals))
 third=$(((${EPOCHREALTIME/./} - begin) / 1000))
-check "and once more after four" busywait $LIMIT is_failed $((4 * rules))
+check "all removals are tried once more after four seconds" busywait $LIMIT is_failed $((4 * removals))
 fourth=$(((${EPOCHREALTIME/./} - begin) / 1000))
 echo "# after $second, $third and $fourth ms"
-check "between two tries is a pause that grows" \
+check "between two tries of a removal is a pause that grows" \
 	[ $((fourth - third)) -gt $(((third - second) * 3 / 2)) ]
 
 # Others come and go, and fail too.
 nic counters 0
 for ((i = 0; i < 5; i++)); do flow_open "new$i" udp4; done
-check "rules of new flows get in all the same" busywait $LIMIT has_rules $((rules + 10))
+check "rules of new flows get in all the same" busywait $LIMIT has_rules $((removals + 10))
 on "$router" conntrack -D -p udp >/dev/null 2>&1
-check "and fail to leave too" busywait $LIMIT is_failed 10
+check "the NIC fails to remove rules of new flows too" busywait $LIMIT is_failed 10
 begin=${EPOCHREALTIME/./}
 busywait $LIMIT is_over 5
 calls=$(nic_counter destroy_failed)
-check "which does not have the old ones tried again and again" [ "$calls" -le $((3 * (rules + 10))) ]
+check "failures of new rules do not have the old ones tried again and again" [ "$calls" -le $((3 * (removals + 10))) ]
 echo "# $calls calls in 5 s"
 
 nic faults none
