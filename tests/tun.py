@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """tun.py NAMESPACE:DEVICE NAMESPACE:DEVICE: a cable between two devices without an Ethernet header.
 
-Makes both, as tun devices, says "ready", and hands the packets of either on to the other until it is
-killed.
+Makes both, as tun devices, says "ready", and hands the packets of either on to the other until it
+is killed.
 """
 
 import fcntl

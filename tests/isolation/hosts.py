@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """hosts.py CLIENT SERVER BASE COUNT [STRIDE [PORT]]: a UDP flow to each of many addresses.
 
-The server answers for COUNT addresses from BASE on, STRIDE apart; it has them, or a local route. Says
-"ready" when each has answered twice, so that the flow has an entry in the flowtable, and goes when
-standard input ends. For each line there all of them are asked once more, and how many have answered
-at the first try is said.
+The server answers for COUNT addresses from BASE on, STRIDE apart; it has them, or a local route.
+Says "ready" when each has answered twice, so that the flow has an entry in the flowtable, and goes
+when standard input ends. For each line there all of them are asked once more, and how many have
+answered at the first try is said.
 
-hosts.py scan CLIENT BASE COUNT RATE: a datagram for each of these addresses, RATE in a second, over and
-over until it is killed.
+hosts.py scan CLIENT BASE COUNT RATE: a datagram for each of these addresses, RATE in a second, over
+and over until it is killed.
 """
 
 import ipaddress

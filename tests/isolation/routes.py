@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""routes.py NAMESPACE fill|churn|batch N GATEWAY…: IPv4 routes of a namespace, as many at a time as netlink takes.
+"""routes.py NAMESPACE fill|churn|batch N GATEWAY…: many IPv4 routes of a namespace, at once.
 
 fill    N routes by the first gateway, from 20.0.0.0/24 on.
 churn   these routes are replaced, one after the other, by each of the gateways in turn, until this
@@ -57,7 +57,8 @@ def main():
 
     while True:
         for first in range(0, count, AT_ONCE):
-            change(netlink, range(first, min(first + AT_ONCE, count)), gateways[turn % len(gateways)])
+            numbers = range(first, min(first + AT_ONCE, count))
+            change(netlink, numbers, gateways[turn % len(gateways)])
         turn += 1
         if what != "churn":
             break
