@@ -258,7 +258,7 @@ static int neighbour_event(struct notifier_block *nb, unsigned long what,
 
 /*
  * Which task is in nftables' notifier of devices: one notifier before and one
- * after that of nftables know. For messages only: where a notifier refuses the
+ * after that of nftables know. Not for locking: where a notifier refuses the
  * change, the last one is not called, and the mark stays until
  * shim_notifier_refused().
  */

@@ -376,7 +376,8 @@ impl<H: NetHandler, D: DeviceHandler> PinnedDrop for Notifiers<H, D> {
 }
 
 /// Returns whether this task runs in nftables' notifier of devices, as far as is known: a change
-/// that some other notifier refused may have left that behind. For messages.
+/// that some other notifier refused may have left that behind. For messages, and to choose a way that
+/// is right in either case; never to go without a lock.
 pub(crate) fn is_in_device_notifier() -> bool {
     // SAFETY: Can be called anywhere.
     unsafe { bindings::shim_is_in_notifier() }

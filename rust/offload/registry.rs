@@ -12,7 +12,7 @@ use crate::{
         eopnotsupp,
         flow_block::{BindError, FlowBlock, SetupType},
         log::dev_warn_ratelimited,
-        notifier::DeviceHandler,
+        notifier::{self, DeviceHandler},
         rtnl::Rtnl, //
     },
     offload::{
@@ -71,12 +71,15 @@ impl BoundDevices {
     }
 
     /// Binds the driver of a device for flowtables. One that has nothing for these may take rules of tc.
+    /// `EAGAIN` if RTNL is needed, and another task has it.
     fn bind_driver(dev: &NetDevice) -> Result<Verdict, BindError> {
         if !dev.has_setup_tc() {
-            // Drivers keep lists of indirect blocks under RTNL.
+            // Drivers keep lists of indirect blocks under RTNL, for which a task with `commit_mutex` must
+            // not wait. In nftables' notifier of devices this task may have it, and goes on.
             return match Rtnl::try_lock() {
                 Some(_rtnl) => FlowBlock::bind(dev, SetupType::Indirect).map(Verdict::Bound),
-                None => Ok(Verdict::NeedsRtnl),
+                None if notifier::is_in_device_notifier() => Ok(Verdict::NeedsRtnl),
+                None => Err(EAGAIN.into()),
             };
         }
         match FlowBlock::bind(dev, SetupType::Ft) {

@@ -40,6 +40,10 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     xarray::{AllocKind, XArray}, //
 };
 
@@ -306,8 +310,9 @@ impl Offload for Table {
             Ok(table) => return Ok(table),
             Err(error) => error,
         };
-        // With EAGAIN, nftables tries again.
+        // With EAGAIN, nftables gives up `commit_mutex` and tries again.
         if error.errno() == EAGAIN {
+            fsleep(Delta::from_millis(1));
             return Err(EAGAIN);
         }
         let is_tolerated = context.config.tolerates_incapable;
