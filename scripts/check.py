@@ -564,10 +564,11 @@ class Check:
                            if (result, where) == ("ok", machine.name))
             # Which, where they are few.
             passed = f"{len(names)}: {' '.join(names)}" if len(names) <= 8 else len(names)
-            rows.append((arch, [-int(number) for number in re.findall(r"\d+", kernel)],
+            rows.append((arch, [int(number) for number in re.findall(r"\d+", kernel)],
                          f"| {machine.kind} | {kernel} | {arch} | Debian {self.suite}: {origin} | "
                          f"{passed} |\n"))
-        rows.sort(key=lambda row: row[:2])
+        rows.sort(key=lambda row: row[1], reverse=True)
+        rows.sort(key=lambda row: row[0])
         return ("| machine | kernel | processor | distribution | tests passed |\n"
                 "|---|---|---|---|---|\n" + "".join(row for _, _, row in rows))
 
