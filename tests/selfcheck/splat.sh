@@ -42,13 +42,39 @@ says() {
 		exit 1
 	}
 	# Not only unheard: one that hangs does so for ever.
+	no_machine_is_left
+}
+
+no_machine_is_left() {
 	timeout 60 sh -c 'while pgrep -f "$1"; do sleep 0.1; done' sh "[s]hare $build/check" || {
 		echo "these machines still run"
 		exit 1
 	}
 }
 
+# interrupted SIGNAL WORDS: the runner gets SIGNAL while a machine runs a test; WORDS are its last line.
+interrupted() {
+	local runner status=0
+	rm -f "$build/check/$MACHINE/hang.out"
+	CHECK_TESTS=$TOP/tests/selfcheck/planted CHECK_OUT=$build/check \
+		TEST=hang MACHINE=$MACHINE "$TOP/scripts/check" >"$build/interrupted" 2>&1 &
+	runner=$!
+	timeout 300 sh -c 'until [ -e "$1" ]; do sleep 0.1; done' sh "$build/check/$MACHINE/hang.out"
+	kill "-$1" $runner
+	wait $runner || status=$?
+	cat "$build/interrupted"
+	[[ $status != 0 && $(tail -n 1 "$build/interrupted") == "$2" ]] || {
+		echo "SIG$1: it ended with $status"
+		exit 1
+	}
+	no_machine_is_left
+	echo "SIG$1: no machine is left"
+}
+
 if [ "$MACHINE" = uml ]; then
+	interrupted INT "error: interrupted"
+	interrupted TERM "error: interrupted"
+	interrupted KILL "tests: 1 (uml 1)"
 	says <<-'END'
 		ok   pass
 		ok   leak
