@@ -91,10 +91,8 @@ class Test:
     @classmethod
     def read(cls, path, below):
         """None if the file is no test."""
-        with open(path, encoding="utf-8", errors="replace") as file:
-            head = list(itertools.islice(file, 1, 20))
-        says = dict(found.groups() for line in head
-                    if (found := re.match(r"# ([a-z-]+): *(.*\S)", line)))
+        head = re.search(r"(^# [a-z-]+:.*\n)+", read(path), re.MULTILINE)
+        says = dict(re.findall(r"^# ([a-z-]+): *(.*\S)", head[0] if head else "", re.MULTILINE))
         name = str(path.relative_to(below)).removesuffix(".sh").replace("/", "-")
         return "machines" in says and cls(name, path, tuple(says["machines"].split()),
                                           int(says.get("timeout", 120)), frozenset(says))

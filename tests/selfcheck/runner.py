@@ -45,7 +45,7 @@ class Header(Directory):
 
     def test_what_it_says(self):
         test = self.add("truth/ways.sh", "# machines: uml debug", "# timeout: 600",
-                        "# exclusive: times", "# smp: many", "#", "# Prose: it counts as nothing.")
+                        "# exclusive: times", "# smp: many")
         self.assertEqual(test.name, "truth-ways")
         self.assertEqual(test.machines, ("uml", "debug"))
         self.assertEqual(test.timeout, 600)
@@ -67,9 +67,9 @@ class Header(Directory):
                 with self.subTest(test.name):
                     self.assertLessEqual(test.words, self.WORDS)
 
-    def test_only_the_first_twenty_lines_count(self):
-        self.assertTrue(self.add("a.sh", *["#"] * 18, "# machines: uml"))
-        self.assertFalse(self.add("b.sh", *["#"] * 19, "# machines: uml"))
+    def test_only_what_is_said_at_a_stretch_counts(self):
+        test = self.add("a.sh", "# SPDX", "# machines: uml", "# timeout: 5", "#", "# smp: no")
+        self.assertEqual(test.words, {"machines", "timeout"})
 
 
 class Glob(Directory):
