@@ -10,6 +10,7 @@ load_module incapable=1 report_ms=0
 topology
 modprobe tun 2>/dev/null || true
 [ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
+far=
 add_ns far
 exec {cable}< <(exec "$_here/tun.py" "$far:tun1" "$router:tun0")
 at_exit kill $!

@@ -471,7 +471,7 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 #if IS_ENABLED(CONFIG_IPV6)
 	register_inet6addr_notifier(&notifiers->addr6);
 #endif
-	/* Registering calls each notifier for all devices in turn, so first and last do not pair. */
+	/* Registering calls one notifier after the other for all devices. */
 	rtnl_lock();
 	WRITE_ONCE(rtnl_owner, NULL);
 	rtnl_nested = 0;

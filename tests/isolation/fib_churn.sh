@@ -27,7 +27,7 @@ loads() {
 	on "$router" nft -f "$_output.$1"
 	samples[$1]+=" $((${EPOCHREALTIME/./} - took))"
 }
-median() { printf '%s\n' ${samples[$1]} | sort -n | sed -n "$((turns / 2 + 1))p"; }
+median() { xargs -n 1 <<<"${samples[$1]}" | sort -n | sed -n "$((turns / 2 + 1))p"; }
 
 module=nft_offload limit=$((10000 * SLOWNESS))
 load_module

@@ -40,6 +40,7 @@ two_nics() {
 # two_routers: the second NIC is in a namespace of its own, $other.
 two_routers() {
 	two_nics
+	other=
 	add_ns other
 	on "$router" ip link set nic2 netns "$other"
 	on "$router" ip link set nic3 netns "$other"
@@ -129,24 +130,24 @@ go_neighbour() {
 
 # changes NAME: how long it takes to follow a neighbour's changes, and when the last frame goes to the old
 # address; the longest of five, in microseconds and milliseconds.
-declare -A back=() old=()
+declare -A back=() oldest=()
 changes() {
 	local turn
-	back[$1]=0 old[$1]=0
+	back[$1]=0 oldest[$1]=0
 	for turn in 1 2 3 4 5; do
 		go_neighbour
 		[ "$took" -le "${back[$1]}" ] || back[$1]=$took
-		[ "$last_old" -le "${old[$1]}" ] || old[$1]=$last_old
+		[ "$last_old" -le "${oldest[$1]}" ] || oldest[$1]=$last_old
 	done
 }
 
 # as_without TEXT NAME CONTROL: changes have been followed as soon as without.
 as_without() {
-	local grace=$((3 * old[$3] > GRACE ? 3 * old[$3] : GRACE))
+	local grace=$((3 * oldest[$3] > GRACE ? 3 * oldest[$3] : GRACE))
 	check "$1: a neighbour's new MAC is followed as soon as without" \
 		[ "${back[$2]}" -le $((3 * back[$3] + 50000 * SLOWNESS)) ]
 	echo "# new rules after at most $((back[$2] / 1000)) ms, without $((back[$3] / 1000)) ms"
-	check "$1: no frame to the neighbour's old MAC after $grace ms" [ "${old[$2]}" -le $grace ]
+	check "$1: no frame to the neighbour's old MAC after $grace ms" [ "${oldest[$2]}" -le $grace ]
 }
 
 # most_tries SECONDS: how often at most the driver may be asked for a flow that it refuses: once, and after

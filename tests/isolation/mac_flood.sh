@@ -10,6 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The flood's bridge is in the router's namespace; its frames go nowhere else.
 bridge() {
+	flooder=
 	add_ns flooder
 	on "$router" ip link add br0 type bridge
 	on "$router" ip link add leak type veth peer name pipe netns "$flooder"
@@ -59,7 +60,7 @@ flood_ends
 as_without "beside random MACs" flood control
 most=$(most_tries $seconds)
 check "beside random MACs, the driver is asked for a flow that it refuses $most times at most in $seconds s" \
-	[ "$tries" -le $most ]
+	[ "$tries" -le "$most" ]
 echo "# it was asked $tries times"
 nic faults none
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do

@@ -85,6 +85,7 @@ stay() {
 
 load_module report_ms=0
 topology
+one="" two=""
 add_ns one two
 ip link add v1 netns "$one" type veth peer name v2 netns "$two"
 _address "$one" v1 10.1.1.1/24 fd00:11::1/64
@@ -147,7 +148,7 @@ thresholds 8192 16384 32768
 flowtable_ruleset | load_ruleset
 check "5,000 neighbours: their flows are in the NIC" hosts_begin 10.8.128.1 5000
 nic counters 0
-for turn in 1 2; do
+for _ in 1 2; do
 	echo >&"$hosts"
 	read -ru "$answer" answered
 	is "$answered" 5000 "5,000 neighbours: each answers at the first try"

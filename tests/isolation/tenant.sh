@@ -75,6 +75,7 @@ begins() {
 }
 is_gone() { [ ! -e /sys/class/net/v0 ]; }
 goes() {
+	other=
 	add_ns other
 	ip link add v0 type veth peer w0 netns "$other"
 	kill -KILL "$tenant_pid"
@@ -106,13 +107,14 @@ run() {
 	samples[$name.0]+=" $took"
 }
 declare -A samples=()
-least() { printf '%s\n' ${samples[$1]} | sort -n | head -n 1; }
+least() { xargs -n 1 <<<"${samples[$1]}" | sort -n | head -n 1; }
 
 load_module
 ip link add dum0 type dummy
 at_exit ip link del dum0
 ip addr add 192.0.2.254/24 dev dum0
 ip link set dum0 up
+stranger=
 add_ns stranger
 echo "$flowtable" >"$_output.nft"
 _ruleset 50 "" >"$_output.few"
@@ -128,7 +130,7 @@ for ((turn = 0; turn < turns; turn++)); do
 done
 
 for what in "${!say[@]}"; do
-	plain=$(least plain.$what) offload=$(least offload.$what)
+	plain=$(least "plain.$what") offload=$(least "offload.$what")
 	# Others disturb it, too; what each flowtable adds is a hundred times that.
 	check "beside $tables flowtables of a user without devices: ${say[$what]}, as without flags offload" \
 		[ "$offload" -le $((3 * plain + 50000 * SLOWNESS)) ]
