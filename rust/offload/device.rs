@@ -388,6 +388,10 @@ impl OffloadDevice {
         let mut rule = Rule::new();
         let mut result = Ok(());
 
+        // As what it will be bound is not known yet: then the work finds out.
+        if !self.queue.lock().is_started {
+            return Ok(());
+        }
         for &dialect in self.dialects() {
             result = translate(flow, dir, dialect, &mut rule);
             if result.is_ok() {

@@ -55,7 +55,7 @@ wrong() {
 		*"in=nic0 "*"dst=10.100.$k.2 "*) ;;
 		*) echo "$line" ;;
 		esac
-	done <$NIC/rules
+	done <<<"$(<$NIC/rules)"
 }
 
 list=nic0

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml
 # timeout: 300
+# exclusive: 5,000 neighbours take their time where others run
 #
 # The host's neighbour table is small and everybody's. When it forgets neighbours to make room, their flows
 # stay in the NIC; and however many flows there are, others can resolve theirs.
