@@ -478,7 +478,7 @@ flow_open() {
 		exec {_flows_ask}>&"${FLOWS[1]}" {_flows_answer}<&"${FLOWS[0]}"
 	fi
 	_flow[$name]=$_flows
-	_ask open "$name" "$proto" $to "$port" "${4:-$to}" "${5:-$port}"
+	_ask open "$name" "$proto" "$to" "$port" "${4:-$to}" "${5:-$port}"
 	flow_send "$name" 100
 }
 
