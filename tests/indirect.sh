@@ -85,7 +85,8 @@ check "the device is made again: its connection is in the NIC" flow_send_until t
 
 mark_log
 nic indirect 0
-check "the driver leaves under traffic: no rule is left" rules_are 0
+is "$(grep "in=nic1 .*vlan=7" $NIC/rules)" "" "the driver leaves under traffic: it has no rule left"
+check "the driver leaves under traffic: rules of others to its device go" busywait $LIMIT rules_are 0
 check "the driver leaves under traffic: nothing of it is bound" bound_are "1 0 0"
 check "the driver leaves under traffic: the connection goes on" flow_send tcp 50000
 check "the driver leaves under traffic: the log says what has happened and what to do" \

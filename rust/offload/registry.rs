@@ -145,15 +145,12 @@ impl BoundDevices {
         }
 
         bound.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        let mut ports = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
-        let table = table()?;
+        let ports = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
         let device = OffloadDevice::new(dev, &self.workqueue)?;
-        // The driver last: RTNL, with which alone some can be unbound, is held only in there.
         let (port, verdict) = Port::new(device.clone(), priority)
             .map_err(BindError::from)
             .and_then(|port| Ok((port, Self::bind_driver(dev)?)))
             .inspect_err(|_| drop(device.take_driver()))?;
-        ports.push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
         let is_pending = match verdict {
             Verdict::Bound(driver) => {
                 device.set_driver(Some(driver), self.config.dialect);
@@ -167,7 +164,16 @@ impl BoundDevices {
             is_pending,
         };
         bound.push(new, GFP_KERNEL_ACCOUNT)?;
+
+        // A device that is refused costs no monitor of its namespace. From here on it is unbound as any.
+        let joined = table().and_then(|table| {
+            let new = bound.last_mut().ok_or(EINVAL)?;
+            new.ports
+                .push((port.clone(), table.clone()), GFP_KERNEL_ACCOUNT)?;
+            Ok(table)
+        });
         drop(bound);
+        let table = joined.inspect_err(|_| self.unbind(worker, &port))?;
         if is_pending {
             worker.queue();
         }

@@ -181,8 +181,8 @@ fn tunnel(tuple: &Tuple) -> Result<Option<&Tunnel>, Unsupported> {
     }
 }
 
-/// Makes `rule` one for packets like those of `flow`, but without tags and from nobody, so that none
-/// hits it.
+/// Makes `rule` one for packets like those of `flow`, but without tags and from the address 0, so that
+/// no packet hits it.
 ///
 /// Whether the driver takes it shows if it speaks the dialect, when `flow` itself cannot be said in
 /// it.

@@ -334,6 +334,14 @@ class Core:
         self.packets()
         self.done()
 
+    def all_at_once(self):
+        """What concerns all flows, to the end."""
+        self.offer()
+        self.evict()
+        self.offer()
+        self.flush()
+        self.done()
+
     def clock(self, name):
         """On a machine where time is real."""
         for cpus in (1, 2):
@@ -345,11 +353,7 @@ class Core:
                 self.offer()
                 self.keep()
                 self.teardown()
-            self.offer()
-            self.evict()
-            self.offer()
-            self.flush()
-            self.done()
+            self.all_at_once()
 
     def mass(self, name):
         """So many that only what concerns all of them is measured."""
@@ -357,11 +361,7 @@ class Core:
             self.set_cpus(cpus)
             self.begin(name)
             self.connections(self.args.flows)
-            self.offer()
-            self.evict()
-            self.offer()
-            self.flush()
-            self.done()
+            self.all_at_once()
 
     def profile(self, name):
         """By function, of what count() counts."""
@@ -370,11 +370,7 @@ class Core:
         self.offer()
         self.keep()
         self.teardown()
-        self.offer()
-        self.evict()
-        self.offer()
-        self.flush()
-        self.done()
+        self.all_at_once()
 
 
 def main():

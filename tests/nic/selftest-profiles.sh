@@ -94,7 +94,7 @@ profile() { # NAME COLUMN
 
 for column in mlx5-tc:0 mlx5-ft:0 tc-rtnl:0 mtk_ppe:1 airoha_ppe:2 bnxt:3; do
 	name=${column%:*}
-	# tc is told at BIND whether it needs RTNL.
+	# The driver says in FLOW_BLOCK_BIND (unlocked_driver_cb) whether cls_flower has to hold RTNL.
 	tc qdisc del dev nic0 clsact
 	nic profile "$name"
 	tc qdisc add dev nic0 clsact

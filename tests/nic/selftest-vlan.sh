@@ -8,7 +8,7 @@
 #   nic1.5   10.0.5.1 -- wire1.5   10.0.5.2 :server
 #   nic1.5.6 10.0.6.1 -- wire1.5.6 10.0.6.2 :server
 #
-# tc offers no rule of a VLAN device with skip_sw: the NIC's own counters tell who has forwarded.
+# cls_flower takes no skip_sw for a VLAN device: the NIC's counters say whether NIC or host has forwarded.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 hosts
