@@ -7,6 +7,7 @@
 # Addresses that no flow has to do with come and go all the time: that evicts nothing, and a neighbour's
 # change is followed as soon as without. One that flows are translated to evicts these and no others.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
 
 flows=1000 addresses=2000
 
@@ -54,12 +55,7 @@ flowtable_ruleset devices="nic0, nic1, nic2, nic3" | load_ruleset
 address_changes
 few=$ticks
 
-mkfifo "$_output.hosts"
-exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" 10.9.0.1 $flows >"$_output.hosts")
-at_exit kill $!
-exec {answer}<"$_output.hosts"
-read -ru "$answer" ready
-is "$ready" ready "$flows flows have entries"
+check "$flows flows have entries" hosts_begin 10.9.0.1 $flows
 check "the rules of $flows flows are in the NIC" busywait $LIMIT has_rules $((2 * flows))
 nic counters 0
 address_changes
@@ -78,7 +74,7 @@ as_without "while addresses elsewhere come and go" churn still
 
 # --- an address to which flows are translated
 
-exec {hosts}>&-
+hosts_end
 on "$router" nft flush ruleset
 on "$router" conntrack -F 2>/dev/null
 # The way to the receiver does not depend on the address.

@@ -8,6 +8,7 @@
 # another namespace a neighbour's change is followed as soon as without, and in neither do flows that the
 # driver has refused come to it more often.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
 
 flows=1000 prefixes=100
 
@@ -41,13 +42,7 @@ changes control
 noise_ends
 
 flowtable_ruleset | load_ruleset
-mkfifo "$_output.hosts"
-# shellcheck disable=SC2034 # it ends when this is closed
-exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" fd00:9::1 $flows >"$_output.hosts")
-at_exit kill $!
-exec {answer}<"$_output.hosts"
-read -ru "$answer" ready
-is "$ready" ready "$flows flows have entries"
+check "$flows flows have entries" hosts_begin fd00:9::1 $flows
 check "the rules of $flows flows are in the NIC" busywait $LIMIT has_rules $((2 * flows + 2))
 noise_begins
 changes noise

@@ -6,6 +6,7 @@
 # 256 devices in one flowtable, all but one over VLANs: each rule comes to the device by which its packets come
 # in, and costs no more calls than with one.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
 
 devices=255
 
@@ -33,17 +34,6 @@ for ((k = 0; k < devices; k++)); do
 	END
 done | on "$server" ip -batch -
 
-hosts_begin() { # BASE COUNT STRIDE
-	local ready=
-	rm -f "$_output.hosts"
-	mkfifo "$_output.hosts"
-	# shellcheck disable=SC2034 # it ends when this is closed
-	exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" "$@" >"$_output.hosts")
-	at_exit kill $! 2>/dev/null
-	exec {answer}<"$_output.hosts"
-	read -ru "$answer" ready
-	[ "$ready" = ready ]
-}
 # Each direction is where it belongs: its rule has the VLAN of the server's address.
 wrong() {
 	local line k

@@ -7,6 +7,7 @@
 # The host's neighbour table is small and everybody's. When it forgets neighbours to make room, their flows
 # stay in the NIC; and however many flows there are, others can resolve theirs.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
 
 arp() {
 	local names values i
@@ -38,19 +39,10 @@ thresholds() {
 	done
 }
 
-# hosts_begin BASE COUNT: they have a flow each, all in the NIC.
-hosts_begin() {
-	local ready=
-	rm -f "$_output.hosts"
-	mkfifo "$_output.hosts"
-	exec {hosts}> >(exec "$_here/isolation/hosts.py" "$client" "$server" "$@" >"$_output.hosts")
-	at_exit kill $! 2>/dev/null
-	exec {answer}<"$_output.hosts"
-	read -ru "$answer" ready
-	[ "$ready" = ready ] && busywait $((3 * LIMIT)) has_rules $((2 * $2))
-}
-hosts_end() {
-	exec {hosts}>&- {answer}<&-
+# in_nic BASE COUNT: hosts have a flow each, all in the NIC. forget ends that.
+in_nic() { hosts_begin "$@" && busywait $((3 * LIMIT)) has_rules $((2 * $2)); }
+forget() {
+	hosts_end
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
 	on "$router" ip neigh flush nud all
@@ -107,7 +99,7 @@ thresholds 128 512 1024
 # --- a LAN of 600 hosts
 
 flowtable_ruleset | load_ruleset
-check "600 hosts: their flows are in the NIC, with the usual thresholds" hosts_begin 10.8.128.1 600
+check "600 hosts: their flows are in the NIC, with the usual thresholds" in_nic 10.8.128.1 600
 nic counters 0
 before=$(runs arp)
 # Each new neighbour makes room if there are more than gc_thresh2.
@@ -117,10 +109,9 @@ others
 is "$resolved" 20 "600 hosts: others resolve their neighbours meanwhile"
 scan_ends
 stay "600 hosts" 600
-echo >&"$hosts"
-read -ru "$answer" answered
+hosts_answer
 is "$answered" 600 "600 hosts: each answers at the first try"
-hosts_end
+forget
 
 # --- a scan of a /64
 
@@ -131,7 +122,7 @@ scan_ends
 control=$resolved
 on "$router" ip -6 neigh flush nud all
 flowtable_ruleset | load_ruleset
-check "a scan of a /64: 100 flows are in the NIC" hosts_begin fd00:8::1:0 100
+check "a scan of a /64: 100 flows are in the NIC" in_nic fd00:8::1:0 100
 nic counters 0
 before=$(runs ndisc)
 scan_begins fd00:8::ffff:0 1000000 40
@@ -141,17 +132,16 @@ check "a scan of a /64: others resolve their neighbours as without flows" [ "$re
 echo "# $resolved of 20, without flows $control"
 scan_ends
 stay "a scan of a /64" 100
-hosts_end
+forget
 
 # --- 5,000 neighbours in use
 
 thresholds 8192 16384 32768
 flowtable_ruleset | load_ruleset
-check "5,000 neighbours: their flows are in the NIC" hosts_begin 10.8.128.1 5000
+check "5,000 neighbours: their flows are in the NIC" in_nic 10.8.128.1 5000
 nic counters 0
 for _ in 1 2; do
-	echo >&"$hosts"
-	read -ru "$answer" answered
+	hosts_answer
 	is "$answered" 5000 "5,000 neighbours: each answers at the first try"
 done
 is "$(nic_counter destroy_ok)" 0 "5,000 neighbours: none leaves the NIC"
