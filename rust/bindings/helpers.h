@@ -226,6 +226,8 @@ bool shim_net_has_ip_tunnels(const struct net *net);
 /* Messages about devices, of which each kind has a limit of its own in each namespace. */
 enum shim_log {
 	SHIM_LOG_BIND,
+	SHIM_LOG_UNBIND,
+	SHIM_LOG_UNREGISTER,
 	SHIM_LOG_RULES,
 	SHIM_LOG_KINDS,
 };

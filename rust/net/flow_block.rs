@@ -367,7 +367,7 @@ impl PinnedDrop for FlowBlock {
         if let Err(error) = result {
             dev_warn_ratelimited!(
                 &self.dev,
-                Bind,
+                Unbind,
                 "the driver refused to be unbound: {}\n",
                 DriverError::from(error)
             );

@@ -12,8 +12,12 @@ use crate::{
 /// What a message about a device is about. Each kind has a limit of its own in each namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogKind {
-    /// Its driver is bound or unbound.
+    /// Its driver is bound, or cannot be.
     Bind = bindings::shim_log_SHIM_LOG_BIND as isize,
+    /// Its driver is unbound, or refuses to be.
+    Unbind = bindings::shim_log_SHIM_LOG_UNBIND as isize,
+    /// Its driver unregisters.
+    Unregister = bindings::shim_log_SHIM_LOG_UNREGISTER as isize,
     /// What became of its rules.
     Rules = bindings::shim_log_SHIM_LOG_RULES as isize,
 }

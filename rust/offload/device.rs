@@ -316,7 +316,7 @@ impl OffloadDevice {
         if left > 0 {
             dev_warn_ratelimited!(
                 &self.dev,
-                Rules,
+                Unbind,
                 "rules that the driver did not remove stay and go on forwarding: {}. Reset the \
                  device to be rid of them\n",
                 left

@@ -328,7 +328,7 @@ impl DeviceHandler for BoundDevices {
         }
         dev_warn_ratelimited!(
             dev,
-            Bind,
+            Unregister,
             "the driver unregistered; flows continue in software. Reload the ruleset to offload \
              them again\n"
         );

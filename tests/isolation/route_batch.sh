@@ -70,8 +70,9 @@ took=${EPOCHREALTIME/./}
 flush
 took=$((${EPOCHREALTIME/./} - took))
 is "$(nic_rules)" "" "in the middle of route events nft flush ruleset leaves no rule"
-check "in the middle of route events nft flush ruleset takes no longer than without, as it does not wait for them" \
-	[ $took -le $((3 * alone + 50000)) ]
+# On one CPU it takes turns with the work that looks into them.
+check "in the middle of route events nft flush ruleset does not wait for them: a quarter of their time at most" \
+	[ $took -le $((3 * alone + (batch - changed) / 4)) ]
 echo "# $((took / 1000)) ms, without $((alone / 1000)) ms; the changes took $((changed / 1000)) ms, to look into them $((batch / 1000)) ms"
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
