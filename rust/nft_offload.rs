@@ -13,6 +13,7 @@ use net::module::{c_module, CModule};
 use netfilter::flow_table_type::Registration;
 use offload::{
     config::Config,
+    family,
     table::{Context, Table}, //
 };
 
@@ -23,6 +24,7 @@ mod net;
 mod netfilter;
 mod offload;
 mod time;
+mod uapi;
 mod work;
 
 module! {
@@ -33,6 +35,10 @@ module! {
     license: "GPL",
     alias: ["nf-flowtable-1", "nf-flowtable-2", "nf-flowtable-10"],
     params: {
+        bypass_qdisc: u8 {
+            default: 1,
+            description: "1: hardware sends past qdiscs that shape, with a warning (default), 0: flows by such devices stay in software",
+        },
         incapable: u8 {
             default: 0,
             description: "0: a device that cannot offload fails the ruleset (default), 1: its flows stay in software, with a warning",
@@ -45,6 +51,10 @@ module! {
             default: 10000,
             description: "the least time between two messages on flows that stay in software, in ms (10000), 0: each is logged",
         },
+        ruleset_s: u16 {
+            default: 30,
+            description: "the least time between two times that flows are made anew, as the ruleset has changed, in seconds (30), 0: they never are",
+        },
         ttl: u8 {
             default: 0,
             description: "what decrements the TTL. 0: find out for each device (default), 1: the rule, as in tc, 2: the hardware, unasked",
@@ -53,7 +63,8 @@ module! {
 }
 
 struct NftOffload {
-    // In this order: no table is left when the context is settled.
+    // In this order: nobody asks any more when tables go, and no table is left when the context is settled.
+    _family: family::Registration,
     _types: Registration<Table>,
     _context: Settled,
 }
@@ -86,9 +97,15 @@ impl kernel::Module for NftOffload {
         }
 
         let context = Context::new(config)?;
+        let settled = Settled(context.clone());
+        let mut types = Registration::new(module, &context)?;
+        // The last that may fail: a dump that has begun, or a flowtable, would not keep the module then.
+        let family = family::register(module, &context)?;
+        types.register();
         Ok(Self {
-            _types: Registration::new(module, &context)?,
-            _context: Settled(context),
+            _family: family,
+            _types: types,
+            _context: settled,
         })
     }
 }

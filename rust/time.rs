@@ -15,3 +15,8 @@ pub(crate) fn jiffies64() -> u64 {
 pub(crate) fn ms(ms: u32) -> u64 {
     msecs_to_jiffies(ms) as u64
 }
+
+/// So many jiffies in milliseconds.
+pub(crate) fn to_ms(jiffies: u64) -> u64 {
+    jiffies.saturating_mul(1000) / ms(1000).max(1)
+}

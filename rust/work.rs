@@ -35,6 +35,7 @@ pub(crate) struct Queue<T> {
     head: Atomic<*mut Node<T>>,
     len: Atomic<u32>,
     lost: Atomic<u32>,
+    max: u32,
 }
 
 // SAFETY: The queue owns its items and hands them on.
@@ -48,22 +49,31 @@ impl<T> Queue<T> {
     const MAX: u32 = 4096;
 
     pub(crate) const fn new() -> Self {
+        Self::bounded(Self::MAX)
+    }
+
+    /// A queue for so many items.
+    pub(crate) const fn bounded(max: u32) -> Self {
         Self {
             head: Atomic::new(core::ptr::null_mut()),
             len: Atomic::new(0),
             lost: Atomic::new(0),
+            max,
         }
     }
 
-    /// Puts an item in. Does not sleep.
-    pub(crate) fn put(&self, item: T) {
+    /// Puts an item in. Returns whether there was room, and memory. Does not sleep.
+    pub(crate) fn put(&self, item: T) -> bool {
         let node = Node {
             item,
             next: core::ptr::null_mut(),
         };
         let node = match KBox::new(node, GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN) {
-            Ok(node) if self.len.load(Relaxed) < Self::MAX => KBox::into_raw(node),
-            _ => return self.lose(),
+            Ok(node) if self.len.load(Relaxed) < self.max => KBox::into_raw(node),
+            _ => {
+                self.lose();
+                return false;
+            }
         };
         self.len.fetch_add(1, Relaxed);
 
@@ -73,7 +83,7 @@ impl<T> Queue<T> {
             unsafe { (*node).next = head };
             // INVARIANT: The node is owned by the queue from here on.
             match self.head.cmpxchg(head, node, Full) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => head = now,
             }
         }

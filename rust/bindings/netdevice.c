@@ -34,6 +34,12 @@ bool shim_dev_has_setup_tc(const struct net_device *dev)
 	return dev->netdev_ops->ndo_setup_tc;
 }
 
+/* Whether hw-tc-offload, which the driver has, is off. */
+bool shim_dev_is_switched_off(const struct net_device *dev)
+{
+	return (dev->hw_features & ~dev->features) & NETIF_F_HW_TC;
+}
+
 void shim_rtnl_lock(void)
 {
 	rtnl_lock();
@@ -47,4 +53,9 @@ bool shim_rtnl_trylock(void)
 void shim_rtnl_unlock(void)
 {
 	rtnl_unlock();
+}
+
+bool shim_dev_is_in(const struct net_device *dev, const struct net *net)
+{
+	return net_eq(dev_net(dev), net);
 }

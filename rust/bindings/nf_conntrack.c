@@ -28,6 +28,11 @@ bool shim_ct_is_dying(const struct nf_conn *ct)
 	return nf_ct_is_dying(ct);
 }
 
+bool shim_ct_status(const struct nf_conn *ct, enum ip_conntrack_status bit)
+{
+	return test_bit(bit, &ct->status);
+}
+
 void shim_ct_get(struct nf_conn *ct)
 {
 	nf_conntrack_get(&ct->ct_general);
@@ -46,4 +51,10 @@ void shim_ct_clear_hw_offload(struct nf_conn *ct)
 void shim_ct_set_hw_offload(struct nf_conn *ct)
 {
 	set_bit(IPS_HW_OFFLOAD_BIT, &ct->status);
+}
+
+/* Not IPS_NAT_CLASH's own meaning: see rust/offload/left.rs. */
+void shim_ct_set_no_entry(struct nf_conn *ct, bool set)
+{
+	assign_bit(IPS_NAT_CLASH_BIT, &ct->status, set);
 }

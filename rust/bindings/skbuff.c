@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/etherdevice.h>
+#include <linux/if_arp.h>
 #include <linux/if_vlan.h>
 #include <linux/skbuff.h>
 
@@ -7,6 +9,15 @@
 u32 shim_skb_ifindex(const struct sk_buff *skb)
 {
 	return READ_ONCE(skb->dev->ifindex);
+}
+
+bool shim_skb_other_dest(const struct sk_buff *skb, u8 addr[ETH_ALEN])
+{
+	if (skb->pkt_type != PACKET_OTHERHOST || skb->dev->type != ARPHRD_ETHER)
+		return false;
+
+	ether_addr_copy(addr, eth_hdr(skb)->h_dest);
+	return true;
 }
 
 bool shim_skb_vlan_tag(const struct sk_buff *skb, __be16 *proto, u16 *tci)

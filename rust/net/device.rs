@@ -4,10 +4,14 @@
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    net::namespace::Net, //
+};
 use core::ptr::NonNull;
 use kernel::{
     fmt,
+    str::CStr,
     sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
@@ -47,6 +51,12 @@ impl NetDevice {
         unsafe { bindings::shim_dev_ifindex(self.as_raw()) as u32 }
     }
 
+    /// Whether the device is in this namespace at present.
+    pub(crate) fn is_in(&self, net: &Net) -> bool {
+        // SAFETY: The type invariant keeps the device alive.
+        unsafe { bindings::shim_dev_is_in(self.as_raw(), net.as_raw()) }
+    }
+
     /// The device's name at this moment, for messages.
     pub(crate) fn name(&self) -> Name {
         let mut name = [0; bindings::IFNAMSIZ as usize];
@@ -70,6 +80,12 @@ impl NetDevice {
         // SAFETY: The type invariant keeps the device alive.
         unsafe { bindings::shim_dev_has_setup_tc(self.as_raw()) }
     }
+
+    /// Whether `hw-tc-offload`, which the driver has, is off (`ethtool -K`).
+    pub(crate) fn is_switched_off(&self) -> bool {
+        // SAFETY: The type invariant keeps the device alive.
+        unsafe { bindings::shim_dev_is_switched_off(self.as_raw()) }
+    }
 }
 
 // SAFETY: `struct net_device` is reference counted and used from any thread.
@@ -91,8 +107,89 @@ unsafe impl AlwaysRefCounted for NetDevice {
     }
 }
 
-/// A device's name as it was when it was asked for.
+/// What a device is that stands on others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upper {
+    Bridge,
+    /// A bond or a team.
+    Lag,
+    Vlan,
+    Ppp,
+}
+
+/// The names of the devices that send for another one, for messages.
+pub(crate) struct LowerNames([u8; LowerNames::LEN]);
+
+impl LowerNames {
+    const LEN: usize = 8 * bindings::IFNAMSIZ as usize;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0[0] == 0
+    }
+}
+
+impl fmt::Display for LowerNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_c_chars(f, &self.0)
+    }
+}
+
+impl NetDevice {
+    /// What the device is, if it stands on others. What is no more than a driver's business is `None`.
+    pub(crate) fn upper(&self) -> Option<Upper> {
+        // SAFETY: The type invariant keeps the device alive.
+        match unsafe { bindings::shim_dev_upper(self.as_raw()) } {
+            bindings::shim_upper_SHIM_UPPER_BRIDGE => Some(Upper::Bridge),
+            bindings::shim_upper_SHIM_UPPER_LAG => Some(Upper::Lag),
+            bindings::shim_upper_SHIM_UPPER_VLAN => Some(Upper::Vlan),
+            bindings::shim_upper_SHIM_UPPER_PPP => Some(Upper::Ppp),
+            _ => None,
+        }
+    }
+
+    /// The names of the devices that send for this one, as many as there is room for. Does not sleep.
+    pub(crate) fn lower_names(&self) -> LowerNames {
+        let mut names = LowerNames([0; LowerNames::LEN]);
+
+        // SAFETY: The type invariant keeps the device alive; the buffer is as long as said.
+        unsafe {
+            bindings::shim_dev_lower_names(
+                self.as_raw(),
+                names.0.as_mut_ptr().cast(),
+                names.0.len(),
+            )
+        };
+        names
+    }
+
+    /// Whether the device is in a flowtable. Does not sleep.
+    pub(crate) fn is_member(&self) -> bool {
+        // SAFETY: The type invariant keeps the device alive.
+        unsafe { bindings::shim_dev_is_member(self.as_raw()) }
+    }
+}
+
+impl NetDevice {
+    /// The name of the device's qdisc, if that does more than to queue. Does not sleep.
+    pub(crate) fn shaper(&self) -> Option<Name> {
+        let mut name = [0; bindings::IFNAMSIZ as usize];
+
+        // SAFETY: The type invariant keeps the device alive, and `name` has room for `IFNAMSIZ`.
+        let shapes = unsafe { bindings::shim_dev_shaper(self.as_raw(), name.as_mut_ptr().cast()) };
+        shapes.then_some(Name(name))
+    }
+}
+
+/// A name of a device or of its qdisc as it was when it was asked for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Name([u8; bindings::IFNAMSIZ as usize]);
+
+impl Name {
+    /// Returns it as it is. `None` if it does not end.
+    pub(crate) fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
+}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

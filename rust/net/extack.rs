@@ -45,7 +45,8 @@ impl Extack {
             // SAFETY: By the type invariant.
             let text = unsafe { CStr::from_char_ptr(self.0._msg) };
             let text = text.to_bytes();
-            let len = text.len().min(MSG_LEN);
+            // The last byte stays a NUL.
+            let len = text.len().min(MSG_LEN - 1);
             msg.0[..len].copy_from_slice(&text[..len]);
         }
         msg
@@ -53,12 +54,17 @@ impl Extack {
 }
 
 /// A copy of what the callee wrote into an [`Extack`]; possibly nothing.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ExtackMsg([u8; MSG_LEN]);
 
 impl ExtackMsg {
     /// No msg.
     pub(crate) const NONE: Self = Self([0; MSG_LEN]);
+
+    /// Returns the msg as it is.
+    pub(crate) fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
 
     /// Whether the callee said nothing.
     pub(crate) fn is_empty(&self) -> bool {

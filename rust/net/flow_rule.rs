@@ -11,7 +11,7 @@
 use crate::{
     bindings,
     net::{
-        device::NetDevice,
+        device::{MacAddress, NetDevice, ETH_ALEN},
         namespace::Net, //
     },
 };
@@ -55,6 +55,14 @@ pub(crate) enum Addresses {
 }
 
 impl Addresses {
+    /// Returns the source.
+    pub(crate) fn src(&self) -> IpAddr {
+        match *self {
+            Self::V4 { src, .. } => src.into(),
+            Self::V6 { src, .. } => src.into(),
+        }
+    }
+
     /// Returns the destination.
     pub(crate) fn dst(&self) -> IpAddr {
         match *self {
@@ -129,6 +137,8 @@ pub(crate) struct Outer {
 pub(crate) struct Match {
     /// The index of the device by which it comes in.
     pub(crate) ingress: u32,
+    /// To which MAC address it comes; none means that it may be any.
+    pub(crate) dest: Option<MacAddress>,
     /// The outermost VLAN tag; none means that the packet is not tagged.
     pub(crate) vlan: Option<Vlan>,
     /// The tag behind that one.
@@ -172,7 +182,8 @@ pub(crate) enum Action {
     /// Takes one off the TTL or hop limit.
     DecrementTtl(Header),
     VlanPop,
-    VlanPush(Vlan),
+    /// With this priority (PCP).
+    VlanPush(Vlan, u8),
     PppoePush {
         session: u16,
     },
@@ -248,6 +259,7 @@ impl Rule {
         Self {
             matches: Match {
                 ingress: 0,
+                dest: None,
                 vlan: None,
                 cvlan: None,
                 pppoe: None,
@@ -285,6 +297,7 @@ struct Key {
     meta: bindings::flow_dissector_key_meta,
     control: bindings::flow_dissector_key_control,
     basic: bindings::flow_dissector_key_basic,
+    eth: bindings::flow_dissector_key_eth_addrs,
     vlan: bindings::flow_dissector_key_vlan,
     cvlan: bindings::flow_dissector_key_vlan,
     pppoe: bindings::flow_dissector_key_pppoe,
@@ -392,6 +405,14 @@ impl MatchStorage {
         self.key.meta.ingress_ifindex = matches.ingress as i32;
         self.mask.meta.ingress_ifindex = -1;
 
+        if let Some(dest) = matches.dest {
+            self.uses(
+                bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_ETH_ADDRS,
+                offset_of!(Key, eth),
+            );
+            self.key.eth.dst = dest;
+            self.mask.eth.dst = [0xff; ETH_ALEN];
+        }
         if let Some(vlan) = matches.vlan {
             self.uses(
                 bindings::flow_dissector_key_id_FLOW_DISSECTOR_KEY_VLAN,
@@ -669,9 +690,10 @@ fn write_action(
             bindings::flow_action_id_FLOW_ACTION_ADD
         }
         Action::VlanPop => bindings::flow_action_id_FLOW_ACTION_VLAN_POP,
-        Action::VlanPush(vlan) => {
-            args.vlan.vid = vlan.id;
-            args.vlan.proto = vlan.proto.to_be();
+        Action::VlanPush(tag, priority) => {
+            args.vlan.vid = tag.id;
+            args.vlan.proto = tag.proto.to_be();
+            args.vlan.prio = priority;
             bindings::flow_action_id_FLOW_ACTION_VLAN_PUSH
         }
         Action::PppoePush { session } => {

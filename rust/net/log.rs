@@ -20,6 +20,8 @@ pub(crate) enum LogKind {
     Unregister = bindings::shim_log_SHIM_LOG_UNREGISTER as isize,
     /// What became of its rules.
     Rules = bindings::shim_log_SHIM_LOG_RULES as isize,
+    /// Which devices a flowtable has, or lacks.
+    Members = bindings::shim_log_SHIM_LOG_MEMBERS as isize,
 }
 
 impl NetDevice {

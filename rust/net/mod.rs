@@ -9,6 +9,7 @@ pub(crate) mod flow_rule;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod notifier;
 pub(crate) mod route;
 pub(crate) mod rtnl;
@@ -18,4 +19,9 @@ pub(crate) mod skbuff;
 /// userspace knows no name.)
 pub(crate) fn eopnotsupp() -> kernel::error::Error {
     kernel::error::Error::from_errno(-(crate::bindings::EOPNOTSUPP as i32))
+}
+
+/// `ENETUNREACH`, which the kernel crate does not have.
+pub(crate) fn enetunreach() -> kernel::error::Error {
+    kernel::error::Error::from_errno(-(crate::bindings::ENETUNREACH as i32))
 }

@@ -10,6 +10,8 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::{
+    error::to_result,
+    prelude::*,
     sync::aref::ARef,
     types::Opaque, //
 };
@@ -41,5 +43,40 @@ impl Net {
 
         // SAFETY: `dev_get_by_index` returned a reference, which now is the `ARef`'s.
         Some(unsafe { ARef::from_raw(dev.cast()) })
+    }
+
+    /// Has packets noted that the host forwards, until the end of its handler, which it does not have yet.
+    /// `ENOMEM`. Called with `commit_mutex` held; sleeps.
+    pub(crate) fn see_packets(&self) -> Result {
+        // SAFETY: The namespace is valid.
+        to_result(unsafe { bindings::shim_net_see(self.as_raw()) })
+    }
+
+    /// Has [`Event::Forwarded`](super::notifier::Event::Forwarded) come to the namespace's handler. Called with
+    /// `commit_mutex` held; sleeps.
+    pub(crate) fn watch_forwarded(&self) {
+        // SAFETY: The namespace is valid, and takes the hooks away when it ends.
+        unsafe { bindings::shim_net_watch_forwarded(self.as_raw()) }
+    }
+
+    /// Returns the generation of the namespace's ruleset, which each transaction of nftables changes; the
+    /// lower 16 bits of `net->nft.base_seq`. Does not sleep.
+    pub(crate) fn ruleset(&self) -> u16 {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_ruleset(self.as_raw()) }
+    }
+
+    /// Sets for how many seconds at least the flows of a ruleset go on before those of the next one are
+    /// made anew, see [`Self::outdates`]; 0: they all go on. Does not sleep.
+    pub(crate) fn set_ruleset_pause(seconds: u32) {
+        // SAFETY: Can be called anywhere.
+        unsafe { bindings::shim_settings_set_ruleset_pause(seconds) }
+    }
+
+    /// Returns whether an entry that was made with this [`Self::ruleset`] is to be made anew: there is
+    /// another one, and it is this entry's turn. To be asked each second. Does not sleep.
+    pub(crate) fn outdates(&self, ruleset: u16) -> bool {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_outdates(self.as_raw(), ruleset) }
     }
 }

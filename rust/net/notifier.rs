@@ -32,8 +32,14 @@ use kernel::{
 pub(crate) enum Event {
     /// A neighbour behind a device: its address, or whether it can be reached.
     Neighbour { ifindex: u32, addr: IpAddr },
+    /// A neighbour has not answered, or was deleted by hand: the host asks for it when a packet goes there.
+    NeighbourFailed { ifindex: u32, addr: IpAddr },
     /// A device, by its index: up, down, carrier, address, master, gone.
     Device(u32),
+    /// A device, by its index: what it is able to do.
+    Features(u32),
+    /// A device, by its index: its driver is about to stop it.
+    Stop(u32),
     /// The port behind which a bridge finds an address.
     Fdb(MacAddress),
     /// The routes to addresses that begin with `len` bits of `addr`.
@@ -42,6 +48,19 @@ pub(crate) enum Event {
     Routes,
     /// An address of the host goes.
     Address(IpAddr),
+    /// What decides whether packets are forwarded: IPsec policies, `forwarding`, `rp_filter` and the
+    /// like.
+    Settings,
+    /// A second is over: what nobody tells may have changed.
+    Second,
+    /// A packet of a connection without an entry was forwarded, which might have one: by devices in
+    /// the eyes of IP, and with addresses as they are between the translations.
+    Forwarded {
+        iif: u32,
+        ifindex: u32,
+        src: IpAddr,
+        dst: IpAddr,
+    },
 }
 
 impl Event {
@@ -59,14 +78,28 @@ impl Event {
                 // The neighbour tables of other families are left out.
                 addr: addr?,
             },
+            bindings::shim_event_kind_SHIM_EVENT_NEIGHBOUR_FAILED => Self::NeighbourFailed {
+                ifindex: event.ifindex,
+                addr: addr?,
+            },
             bindings::shim_event_kind_SHIM_EVENT_FDB => Self::Fdb(event.mac),
             bindings::shim_event_kind_SHIM_EVENT_DEVICE => Self::Device(event.ifindex),
+            bindings::shim_event_kind_SHIM_EVENT_FEATURES => Self::Features(event.ifindex),
+            bindings::shim_event_kind_SHIM_EVENT_STOP => Self::Stop(event.ifindex),
             bindings::shim_event_kind_SHIM_EVENT_ROUTE => Self::Route {
                 addr: addr?,
                 len: event.prefix_len,
             },
             bindings::shim_event_kind_SHIM_EVENT_ROUTES => Self::Routes,
             bindings::shim_event_kind_SHIM_EVENT_ADDRESS => Self::Address(addr?),
+            bindings::shim_event_kind_SHIM_EVENT_SETTINGS => Self::Settings,
+            bindings::shim_event_kind_SHIM_EVENT_SECOND => Self::Second,
+            bindings::shim_event_kind_SHIM_EVENT_FORWARDED => Self::Forwarded {
+                iif: event.iif,
+                ifindex: event.ifindex,
+                src: route::from_raw(event.family, &event.source)?,
+                dst: addr?,
+            },
             _ => return None,
         })
     }
@@ -173,6 +206,22 @@ impl NetRef {
             to_result(unsafe { bindings::shim_net_watch_routes(net.as_raw()) })
         })
         .unwrap_or(Ok(()))
+    }
+
+    /// Has [`Event::Settings`] come with the kernel's messages on settings. `ENOMEM`. Sleeps.
+    pub(crate) fn watch_settings(&self) -> Result {
+        self.with(|net| {
+            // SAFETY: The namespace is valid, and closes the sockets when it ends.
+            to_result(unsafe { bindings::shim_net_watch_settings(net.as_raw()) })
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Has [`Event::Settings`] come if settings of which no message tells are others than at the last
+    /// call, and [`Event::Second`]. Sleeps.
+    pub(crate) fn compare_settings(&self) {
+        // SAFETY: The namespace is valid.
+        self.with(|net| unsafe { bindings::shim_net_compare_settings(net.as_raw()) });
     }
 }
 
@@ -315,7 +364,7 @@ impl<H: NetHandler, D: DeviceHandler> Notifiers<H, D> {
     /// Sleeps.
     pub(crate) fn detach(&self, net: &Net) {
         // SAFETY: The namespace is valid.
-        unsafe { bindings::shim_net_unwatch_routes(net.as_raw()) };
+        unsafe { bindings::shim_net_unwatch(net.as_raw()) };
         // Last, as the end of the namespace waits for this if it finds the handler.
         // SAFETY: As above.
         let handler = unsafe { bindings::shim_net_take_handler(net.as_raw()) };
@@ -373,18 +422,4 @@ impl<H: NetHandler, D: DeviceHandler> PinnedDrop for Notifiers<H, D> {
         // SAFETY: By the type invariant. Sleeps, as modules and their parts may when they go.
         unsafe { bindings::shim_notifiers_unregister(self.raw.get()) }
     }
-}
-
-/// Returns whether this task runs in nftables' notifier of devices, as far as is known: a change
-/// that some other notifier refused may have left that behind. For messages, and to choose a way that
-/// is right in either case; never to go without a lock.
-pub(crate) fn is_in_device_notifier() -> bool {
-    // SAFETY: Can be called anywhere.
-    unsafe { bindings::shim_is_in_notifier() }
-}
-
-/// This task is about to refuse what nftables' notifier of devices asks for, if it runs in that.
-pub(crate) fn refuses_device() {
-    // SAFETY: Can be called anywhere.
-    unsafe { bindings::shim_notifier_refused() }
 }

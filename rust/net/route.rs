@@ -14,21 +14,96 @@ use crate::{
 };
 use core::{
     mem::MaybeUninit,
-    net::IpAddr, //
+    net::{IpAddr, Ipv4Addr}, //
 };
 use kernel::prelude::*;
 
-/// What a route is looked up for.
+/// What a packet is routed by, beside its addresses and ports.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) mark: u32,
+    pub(crate) dscp: u8,
+    /// Packets come, or may come, with a hash of their own (`skb->l4_hash`), which chooses among several
+    /// next hops and is not known.
+    pub(crate) is_hashed: bool,
+}
+
+impl Marks {
+    /// Those of a packet of which nothing is known, but that it has this mark.
+    pub(crate) const fn only(mark: u32) -> Self {
+        Self {
+            mark,
+            dscp: 0,
+            is_hashed: true,
+        }
+    }
+}
+
+/// A packet that is to be forwarded: what its route and the IPsec policies are looked up for.
 #[derive(Clone, Copy)]
 pub(crate) struct FlowKey {
-    /// Index of the device by which the packet has come in, in the eyes of IP; or 0.
+    /// Index of the device by which the packet has come in, in the eyes of IP.
     pub(crate) iif: u32,
-    pub(crate) mark: u32,
+    pub(crate) marks: Marks,
     pub(crate) l4proto: u8,
+    /// From whom and to whom it is forwarded: with its destination translated, and not its source.
     pub(crate) src: IpAddr,
     pub(crate) dst: IpAddr,
     pub(crate) sport: u16,
     pub(crate) dport: u16,
+    /// The destination that it comes in with.
+    pub(crate) in_dst: IpAddr,
+    pub(crate) in_dport: u16,
+    /// The source that it leaves with.
+    pub(crate) out_src: IpAddr,
+    pub(crate) out_sport: u16,
+}
+
+impl FlowKey {
+    fn as_raw(&self) -> bindings::shim_route_query {
+        let (family, src) = to_raw(self.src);
+        let (_, dst) = to_raw(self.dst);
+        let (_, in_dst) = to_raw(self.in_dst);
+        let (_, out_src) = to_raw(self.out_src);
+
+        bindings::shim_route_query {
+            iif: self.iif,
+            marks: bindings::shim_marks {
+                mark: self.marks.mark,
+                dscp: self.marks.dscp,
+                hashed: self.marks.is_hashed,
+            },
+            family,
+            l4proto: self.l4proto,
+            sport: self.sport.to_be(),
+            dport: self.dport.to_be(),
+            in_dport: self.in_dport.to_be(),
+            out_sport: self.out_sport.to_be(),
+            src,
+            dst,
+            in_dst,
+            out_src,
+        }
+    }
+
+    /// A packet of no protocol, from nowhere to nowhere.
+    pub(crate) const NONE: Self = {
+        const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+        Self {
+            iif: 0,
+            marks: Marks::only(0),
+            l4proto: 0,
+            src: NOWHERE,
+            dst: NOWHERE,
+            sport: 0,
+            dport: 0,
+            in_dst: NOWHERE,
+            in_dport: 0,
+            out_src: NOWHERE,
+            out_sport: 0,
+        }
+    };
 }
 
 /// A next hop of a route.
@@ -40,6 +115,16 @@ pub(crate) struct NextHop {
     pub(crate) gateway: Option<IpAddr>,
     /// How long packets may be.
     pub(crate) mtu: u32,
+}
+
+impl NextHop {
+    fn from_raw(hop: &bindings::shim_hop) -> Self {
+        Self {
+            ifindex: hop.ifindex,
+            gateway: from_raw(hop.family, &hop.gateway),
+            mtu: hop.mtu,
+        }
+    }
 }
 
 /// The next hops among which the kernel chooses.
@@ -56,15 +141,19 @@ impl NextHops {
     /// Those of a route with more of them are not seen.
     const MAX: usize = 16;
 
+    /// Room for next hops, without any.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: Nothing is said to be initialised.
+        Self {
+            raw: [MaybeUninit::uninit(); Self::MAX],
+            len: 0,
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = NextHop> + '_ {
         self.raw.iter().take(self.len).map(|hop| {
             // SAFETY: By the type invariant.
-            let hop = unsafe { hop.assume_init_ref() };
-            NextHop {
-                ifindex: hop.ifindex,
-                gateway: from_raw(hop.family, &hop.gateway),
-                mtu: hop.mtu,
-            }
+            NextHop::from_raw(unsafe { hop.assume_init_ref() })
         })
     }
 }
@@ -77,6 +166,19 @@ pub(crate) struct DevPath {
     /// The device's own address.
     pub(crate) source: MacAddress,
     pub(crate) kind: DevPathType,
+    /// How long packets may be that the device sends by itself.
+    pub(crate) mtu: u32,
+    /// That of the VLAN tag.
+    pub(crate) pcp: Pcp,
+}
+
+/// The priority (PCP) that a VLAN device gives to the packets that it tags (`egress-qos-map`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pcp {
+    /// This one to all.
+    All(u8),
+    /// Not the same to all.
+    Varies,
 }
 
 /// What a device does to a frame, `enum net_device_path_type`.
@@ -126,6 +228,12 @@ impl DevPathStack {
                 ifindex: step.ifindex,
                 source: step.source,
                 kind: Self::kind(step),
+                mtu: step.mtu,
+                pcp: if step.pcp_varies {
+                    Pcp::Varies
+                } else {
+                    Pcp::All(step.pcp)
+                },
             }
         })
     }
@@ -192,26 +300,16 @@ pub(super) fn from_raw(family: u8, bytes: &[u8; 16]) -> Option<IpAddr> {
 }
 
 impl Net {
-    /// The next hops of the route that forwarded packets take. Fails if they are not forwarded. Does
-    /// not sleep. C: `fib_lookup()`, `ip6_route_input_lookup()`.
-    pub(crate) fn next_hops(&self, query: &FlowKey) -> Result<NextHops> {
-        let (family, src) = to_raw(query.src);
-        let (_, dst) = to_raw(query.dst);
-        let raw = bindings::shim_route_query {
-            iif: query.iif,
-            mark: query.mark,
-            family,
-            l4proto: query.l4proto,
-            sport: query.sport.to_be(),
-            dport: query.dport.to_be(),
-            src,
-            dst,
-        };
-        let mut hops = NextHops {
-            raw: [MaybeUninit::uninit(); NextHops::MAX],
-            len: 0,
-        };
+    /// Puts the next hops among which the host chooses for a packet into `hops`. Fails with `EPERM` if an
+    /// IPsec policy does not let it pass in the clear, and with another error if the host does not forward
+    /// it, for what reason ever: routes, rules, `forwarding`, `rp_filter`. Does not sleep.
+    ///
+    /// C: `ip_route_input_noref()`, `ip6_route_input()`, `ip_forward()`, `ip6_forward()`.
+    pub(crate) fn next_hops(&self, query: &FlowKey, hops: &mut NextHops) -> Result {
+        let raw = query.as_raw();
 
+        // INVARIANT: Nothing is said to be initialised.
+        hops.len = 0;
         // SAFETY: The namespace is valid, and there is room for `NextHops::MAX`.
         let count = unsafe {
             bindings::shim_route_hops(
@@ -221,9 +319,24 @@ impl Net {
                 NextHops::MAX as u32,
             )
         };
-        // INVARIANT: So many were written.
-        hops.len = kernel::error::to_result(count.min(0)).map(|()| count as usize)?;
-        Ok(hops)
+        kernel::error::to_result(count.min(0))?;
+        // INVARIANT: So many were written; C was told how many there is room for.
+        hops.len = (count as usize).min(NextHops::MAX);
+        Ok(())
+    }
+
+    /// The next hop that the core will guess for these packets when it makes an entry for one of the other
+    /// direction, which has come in by `oif`, the `key` having that one's marks. Does not sleep.
+    ///
+    /// C: `nft_flow_route()`.
+    pub(crate) fn guessed_hop(&self, key: &FlowKey, oif: u32) -> Result<NextHop> {
+        let raw = key.as_raw();
+        let mut hop: bindings::shim_hop = pin_init::zeroed();
+
+        // SAFETY: The namespace is valid.
+        let result = unsafe { bindings::shim_route_guess(self.as_raw(), &raw, oif, &mut hop) };
+        kernel::error::to_result(result)?;
+        Ok(NextHop::from_raw(&hop))
     }
 
     /// Returns what the neighbour table has for an address. Does not sleep.
@@ -262,8 +375,8 @@ impl Net {
         unsafe { bindings::shim_neighbour_use(self.as_raw(), ifindex, family, addr.as_ptr()) }
     }
 
-    /// The device that gets what comes in by the device `ifindex` with a VLAN tag, if there is one.
-    /// Does not sleep. C: `__vlan_find_dev_deep_rcu()`.
+    /// The device that gets what comes in by the device `ifindex` with a VLAN tag, if there is one: a
+    /// VLAN device, or a bridge that knows the tag itself. Does not sleep. C: `__vlan_find_dev_deep_rcu()`.
     pub(crate) fn device_of_tag(&self, ifindex: u32, proto: u16, id: u16) -> Option<u32> {
         // SAFETY: The namespace is valid.
         let found = unsafe { bindings::shim_dev_of_tag(self.as_raw(), ifindex, proto, id) };
@@ -276,6 +389,15 @@ impl Net {
         // SAFETY: The namespace is valid.
         let found = unsafe { bindings::shim_dev_of_ip(self.as_raw(), ifindex) };
         (found != 0).then_some(found)
+    }
+
+    /// Returns whether a macvlan device on top of the device `ifindex` gets its frames to `mac`: those with a
+    /// tag of `vlan`, or with none. Does not sleep. C: `macvlan_handle_frame()`.
+    pub(crate) fn has_macvlan(&self, ifindex: u32, vlan: Option<u16>, mac: MacAddress) -> bool {
+        let vlan = vlan.unwrap_or(0);
+
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_dev_has_macvlan(self.as_raw(), ifindex, vlan, mac.as_ptr()) }
     }
 
     /// The devices that a frame to `neighbour` with a packet of `ether_type` passes from the device
@@ -322,6 +444,20 @@ impl Net {
     pub(crate) fn route_generation(&self) -> u64 {
         // SAFETY: The namespace is valid.
         unsafe { bindings::shim_net_route_generation(self.as_raw()) }
+    }
+
+    /// Returns whether it may depend on a packet's mark where the packet goes: by rules or IPsec policies.
+    /// Does not sleep.
+    pub(crate) fn has_policies(&self) -> bool {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_has_policies(self.as_raw()) }
+    }
+
+    /// Returns whether the namespace has or had a resilient group of next hops, which is to know of packets.
+    /// Does not sleep. C: `nh_res_bucket_set_busy()`.
+    pub(crate) fn has_resilient_groups(&self) -> bool {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_has_resilient(self.as_raw()) }
     }
 
     /// Returns whether any namespace has or had a device of an IP tunnel since the module was loaded.

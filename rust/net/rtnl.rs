@@ -5,7 +5,10 @@
 //! C header: [`include/linux/rtnetlink.h`](srctree/include/linux/rtnetlink.h)
 
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop, //
+};
 
 /// RTNL is held as long as the value lives.
 #[must_use]
@@ -19,6 +22,15 @@ impl Rtnl {
         // SAFETY: Only called in process context.
         unsafe { bindings::shim_rtnl_lock() };
         Self(PhantomData)
+    }
+
+    /// RTNL, which this task holds, for those that need to know. It is not given up.
+    ///
+    /// # Safety
+    ///
+    /// This task must hold RTNL as long as the value lives.
+    pub(crate) unsafe fn assume_held() -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(PhantomData))
     }
 
     /// Takes RTNL if no task has it.

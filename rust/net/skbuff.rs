@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    net::device::{MacAddress, ETH_ALEN}, //
+};
 use kernel::types::Opaque;
 
 /// A packet that the caller owns for the time of a call, `struct sk_buff`.
@@ -34,17 +37,44 @@ impl SkBuff {
         })
     }
 
-    /// Returns the first `len` bytes from the network header on, if they are in the packet's linear
-    /// part.
-    pub(crate) fn linear_bytes(&self, len: usize) -> Option<&[u8]> {
+    /// Returns whether the device that the packet came in by takes it for the host's own (`PACKET_HOST`).
+    pub(crate) fn is_to_host(&self) -> bool {
+        // SAFETY: `self` is a valid packet, and this is where it has the bits of the member.
+        let bits = unsafe {
+            self.0
+                .get()
+                .byte_add(bindings::SHIM_SKB_PKT_TYPE as usize)
+                .cast::<u8>()
+                .read()
+        };
+        bits & bindings::SHIM_SKB_PKT_TYPE_MASK as u8 == 0
+    }
+
+    /// Returns the destination of a frame that has another's address than the device it came in by
+    /// (`PACKET_OTHERHOST`); not of broadcasts and multicasts.
+    pub(crate) fn other_dest(&self) -> Option<MacAddress> {
+        let mut dest = [0; ETH_ALEN];
+
+        // SAFETY: `self` is a valid packet, and there is room for an address.
+        unsafe { bindings::shim_skb_other_dest(self.0.get(), dest.as_mut_ptr()) }.then_some(dest)
+    }
+
+    /// Returns how many bytes from the network header on are in the packet's linear part.
+    pub(crate) fn linear_len(&self) -> usize {
         let skb = self.0.get();
 
-        // SAFETY: `self` is a valid packet; as many bytes of it are readable from `data` on.
-        unsafe {
-            // What is not in the linear part is a part of the whole.
-            let linear = (*skb).len.wrapping_sub((*skb).data_len);
-            (linear as usize >= len).then(|| core::slice::from_raw_parts((*skb).data, len))
-        }
+        // SAFETY: `self` is a valid packet. What is not in the linear part is a part of the whole.
+        unsafe { (*skb).len.wrapping_sub((*skb).data_len) as usize }
+    }
+
+    /// Returns a byte of the packet's linear part.
+    ///
+    /// # Safety
+    ///
+    /// `offset` must be less than [`Self::linear_len`].
+    pub(crate) unsafe fn linear_byte(&self, offset: usize) -> u8 {
+        // SAFETY: `self` is a valid packet; the rest is by the function's requirements.
+        unsafe { (*self.0.get()).data.add(offset).read() }
     }
 
     /// Index of the device that the packet came in by.

@@ -21,11 +21,12 @@ use crate::{
 };
 use core::{
     mem::{offset_of, MaybeUninit},
-    ptr::{addr_of, addr_of_mut}, //
+    ptr::{addr_of, addr_of_mut, NonNull}, //
 };
 use kernel::{
     fmt,
     prelude::*,
+    sync::aref::ARef,
     types::Opaque, //
 };
 
@@ -58,6 +59,16 @@ pub(crate) enum Xmit {
     Other,
 }
 
+impl Xmit {
+    /// Returns the MAC address from which they leave, if it is known.
+    pub(crate) fn source(&self) -> Option<MacAddress> {
+        match *self {
+            Self::Ethernet { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
 /// What the route of packets puts around them, `struct lwtunnel_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LwTunnel {
@@ -79,8 +90,13 @@ pub(crate) struct Tuple {
     pub(crate) l4proto: u8,
     /// Index of the device by which packets come in.
     pub(crate) ingress: u32,
+    /// To which MAC address they come in, if it is not the one from which those of the other direction leave.
+    /// The entry does not say.
+    pub(crate) dest: Option<MacAddress>,
     /// From the outermost header inwards.
     pub(crate) encaps: [Option<Encap>; ENCAP_MAX],
+    /// The priority (PCP) that packets of the other direction get with these tags. The entry does not say.
+    pub(crate) priorities: [u8; ENCAP_MAX],
     /// Within an IP tunnel, which the flowtable terminates (`tun_num`).
     pub(crate) tunnel: bool,
     pub(crate) xmit: Xmit,
@@ -99,7 +115,9 @@ impl Tuple {
             ports: Ports { src: 0, dst: 0 },
             l4proto: 0,
             ingress: 0,
+            dest: None,
             encaps: [None; ENCAP_MAX],
+            priorities: [0; ENCAP_MAX],
             tunnel: false,
             xmit: Xmit::Other,
             lwtunnel: None,
@@ -138,13 +156,29 @@ impl Flow {
     }
 }
 
+/// What garbage collection finds at an entry that is not for hardware.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    First,
+    Same,
+    /// The connection has another mark than at the last visit.
+    OtherMark,
+}
+
+/// By what an entry is found in its table: the original direction's tuple, of which the hashed part is used.
+#[derive(Clone, Copy)]
+pub(crate) struct EntryKey(pub(super) bindings::flow_offload_tuple);
+
+// SAFETY: No pointer in it is used.
+unsafe impl Send for EntryKey {}
+
 /// An entry of a flowtable, `struct flow_offload`.
 ///
 /// # Invariants
 ///
 /// - The entry is not freed while it is borrowed, and holds a reference to its conntrack entry.
-/// - The tuples do not change after the entry has been added to its table. (act_ct changes those in
-///   its own tables, which have another type.)
+/// - The tuples do not change after the entry has been added to its table, but for `mtu`. (act_ct changes
+///   those in its own tables, which have another type.)
 #[repr(transparent)]
 pub(crate) struct FlowOffload(Opaque<bindings::flow_offload>);
 
@@ -206,14 +240,53 @@ impl FlowOffload {
         unsafe { Net::from_raw(bindings::shim_ct_net((*self.0.get()).ct)) }
     }
 
+    /// A number that no other entry has at the time, to compare it.
+    pub(crate) fn address(&self) -> usize {
+        self.0.get() as usize
+    }
+
+    /// Returns a reference to the connection of an entry that only RCU keeps, unless the entry is about to be
+    /// freed. Without it, nothing of the connection may be asked for, [`Self::tuple_hash`] and [`Self::net`]
+    /// included. Called under `rcu_read_lock()`.
+    pub(crate) fn get_conntrack(&self) -> Option<ARef<Conntrack>> {
+        // SAFETY: The entry is valid, and conntrack entries are reused for their like only under RCU.
+        let raw = NonNull::new(unsafe { bindings::shim_flow_get_ct(self.0.get()) })?;
+        // SAFETY: The reference is the `ARef`'s.
+        Some(unsafe { ARef::from_raw(raw.cast()) })
+    }
+
+    /// Since when the reply direction of an entry that has been offered has been what it is, in the lower 32
+    /// bits of jiffies; 0 if that is not known.
+    pub(crate) fn reply_since(&self) -> u32 {
+        // SAFETY: The entry is valid; the place is read atomically.
+        unsafe { bindings::shim_flow_since(self.0.get()) }
+    }
+
+    /// Sets [`Self::reply_since`].
+    pub(crate) fn set_reply_since(&self, when: u32) {
+        // SAFETY: The entry is valid; the place is written atomically.
+        unsafe { bindings::shim_flow_set_since(self.0.get(), when) }
+    }
+
+    /// How often an entry that has been offered was offered, up to 32767.
+    pub(crate) fn offers(&self) -> u32 {
+        // SAFETY: The entry is valid; the place is read atomically.
+        unsafe { bindings::shim_flow_offers(self.0.get()) }
+    }
+
+    /// Whether the entry has come to the hardware side.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.flag(bindings::SHIM_FLOW_OFFERED)
+    }
+
     /// The address of the entry, to compare it.
     pub(super) fn as_raw(&self) -> *mut bindings::flow_offload {
         self.0.get()
     }
 
-    /// The hashed part of the original direction's tuple, for look-ups.
-    pub(super) fn lookup_key(&self) -> bindings::flow_offload_tuple {
-        *self.raw_tuple(Direction::Original)
+    /// By what the entry is found in its table.
+    pub(crate) fn key(&self) -> EntryKey {
+        EntryKey(*self.raw_tuple(Direction::Original))
     }
 
     /// Returns the index of the device by which packets of a direction come in.
@@ -226,10 +299,71 @@ impl FlowOffload {
         self.flag(bindings::nf_flow_flags_NF_FLOW_HW)
     }
 
-    /// Notes that the entry has come to the hardware side.
-    pub(super) fn set_offered(&self) {
+    /// Returns whether it has been torn down.
+    pub(super) fn is_torn_down(&self) -> bool {
+        self.flag(bindings::nf_flow_flags_NF_FLOW_TEARDOWN)
+    }
+
+    /// Has the connection known as one with an entry (`IPS_OFFLOAD`), which the end of an older entry of it may
+    /// have taken away. Called again and again as long as the entry is there; does not sleep.
+    pub(super) fn mark(&self) {
+        // SAFETY: The entry is valid, and holds a reference to its connection; bits are changed atomically.
+        unsafe { bindings::shim_flow_mark(self.0.get()) }
+    }
+
+    /// Takes back what [`Self::mark`] may have done while the entry was being torn down, and returns whether it
+    /// may have: then the core may have given the connection a day since. Called again and again; does not sleep.
+    pub(super) fn unmark(&self) -> bool {
+        let is_marked = self.flag(bindings::SHIM_FLOW_MARKED);
+        if is_marked {
+            // SAFETY: As for `mark`.
+            unsafe { bindings::shim_flow_unmark(self.0.get()) }
+        }
+        is_marked
+    }
+
+    /// A number that few others have.
+    pub(crate) fn number(&self) -> u32 {
+        // Entries are 256 bytes long, or a little less.
+        (core::ptr::from_ref(self) as usize >> 8) as u32
+    }
+
+    /// Notes that the entry is one of a table without `flags offload`, so that nothing is ever attached to it.
+    pub(super) fn set_plain(&self) {
         // SAFETY: The entry is valid; the flag is changed atomically.
-        unsafe { bindings::shim_flow_set_offered(self.0.get()) }
+        unsafe { bindings::shim_flow_set_plain(self.0.get()) }
+    }
+
+    /// Returns whether the entry is known to be one of a table without `flags offload`.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.flag(bindings::SHIM_FLOW_PLAIN)
+    }
+
+    /// What [`Self::set_stamp`] has put there, or 0. `None` if the entry is not known to be plain.
+    pub(crate) fn stamp(&self) -> Option<usize> {
+        if !self.is_plain() {
+            return None;
+        }
+        // SAFETY: The entry is valid, and nothing is attached to it.
+        Some(unsafe { bindings::shim_flow_data(self.0.get()) } as usize)
+    }
+
+    /// Keeps a number with the entry, if that is known to be plain.
+    pub(crate) fn set_stamp(&self, stamp: usize) {
+        if self.is_plain() {
+            // SAFETY: The entry is valid, and nothing is attached to it.
+            unsafe { bindings::shim_flow_set_data(self.0.get(), stamp as *mut c_void) }
+        }
+    }
+
+    /// Notes that the entry has come to the hardware side. Called by one task at a time.
+    pub(super) fn set_offered(&self) {
+        let ruleset = self.net().ruleset();
+        // SAFETY: The entry is valid; the flag is changed atomically.
+        unsafe {
+            bindings::shim_flow_set_offered(self.0.get(), ruleset);
+            bindings::shim_flow_count_offer(self.0.get());
+        }
     }
 
     /// Whether C had no memory to offer the entry to the hardware side, which therefore does not
@@ -252,13 +386,83 @@ impl FlowOffload {
         unsafe { bindings::shim_flow_set_closing(self.0.get(), true) }
     }
 
+    /// A RST with this number comes in, which neither the fast path nor conntrack can judge, as it has not
+    /// seen the packets before: conntrack goes on with the connection as with one whose RST it doubts. If
+    /// the flow `leaves` the table, it is torn down, and what follows is conntrack's. Does not sleep.
+    pub(crate) fn reset(&self, dir: Direction, seq: u32, leaves: bool) {
+        if leaves {
+            // SAFETY: The entry is valid; the flag is changed atomically.
+            unsafe { bindings::shim_flow_set_closing(self.0.get(), false) };
+        }
+        // SAFETY: The entry is valid; C changes it from any thread. It is one of TCP.
+        unsafe { bindings::shim_flow_reset(self.0.get(), dir.as_raw(), seq, leaves) }
+    }
+
+    /// Has conntrack believe no RST that the entry is not found for (as [`Self::reset`] does for others). Called
+    /// again and again; does not sleep.
+    pub(super) fn await_reset(&self) {
+        // SAFETY: The entry is valid, and holds a reference to its connection, whose lock is taken.
+        unsafe { bindings::shim_flow_await_reset(self.0.get()) }
+    }
+
+    /// The entry has left its table. If for a RST, conntrack, which has seen that by now, goes on as if it
+    /// knew nothing of windows. Called again and again; does not sleep.
+    pub(super) fn after_reset(&self) {
+        if self.flag(bindings::SHIM_FLOW_RESET) {
+            // SAFETY: The entry is valid, and one of TCP; the flag is changed atomically.
+            unsafe { bindings::shim_flow_after_reset(self.0.get()) }
+        }
+    }
+
+    /// Returns whether a frame of this direction to `dest` is one to the host, at the device that has its IP
+    /// addresses, which is perhaps a bridge or a VLAN device. Called under `rcu_read_lock()`.
+    pub(super) fn is_to_router(&self, dir: Direction, dest: &MacAddress) -> bool {
+        // SAFETY: The entry is valid, and RCU protects the device of its route.
+        unsafe { bindings::shim_flow_is_to_router(self.0.get(), dir.as_raw(), dest.as_ptr()) }
+    }
+
+    /// Returns whether the neighbours are known to which the fast path sends the packets, where it asks for
+    /// them; if packets come, has the host keep an eye on these neighbours. Does not sleep.
+    pub(super) fn can_send(&self) -> bool {
+        Direction::BOTH.iter().all(|dir| {
+            // SAFETY: The entry is valid, and holds a reference to its route.
+            unsafe { bindings::shim_flow_can_send(self.0.get(), dir.as_raw()) }
+        })
+    }
+
+    /// Returns whether the packets of the connection may have several receivers, of which an entry knows
+    /// one.
+    pub(super) fn is_multicast(&self) -> bool {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::shim_flow_is_multicast(self.0.get()) }
+    }
+
+    /// Returns whether the fast path would send packets of a direction past an IP tunnel that they are routed
+    /// to, or into one of another kind.
+    pub(super) fn mistakes_tunnel(&self, dir: Direction) -> bool {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::shim_flow_mistakes_tunnel(self.0.get(), dir.as_raw()) }
+    }
+
+    /// As [`Self::teardown`], and the connection gets no other entry. Does not sleep.
+    pub(super) fn keep_out(&self) {
+        self.conntrack().set_no_entry(true);
+        self.teardown();
+    }
+
     /// Returns whether the fast path would transmit packets of this direction to the zero MAC address:
     /// those that go into an IP tunnel, in tables with `flags offload` (`nft_dev_fill_forward_path()`
     /// has no address, `nft_dev_path_info()` has it used all the same).
     pub(crate) fn has_zero_dmac(&self, dir: Direction) -> bool {
+        self.direct_dest(dir) == Some([0; ETH_ALEN])
+    }
+
+    /// Returns the MAC address to which the fast path transmits packets of this direction, where that was fixed
+    /// when the entry was made ([`Self::is_xmit_direct`]).
+    pub(crate) fn direct_dest(&self, dir: Direction) -> Option<MacAddress> {
         self.is_xmit_direct(dir)
             // SAFETY: The member that is in use with this type of transmission.
-            && unsafe { self.raw_tuple(dir).__bindgen_anon_4.out.h_dest } == [0; ETH_ALEN]
+            .then(|| unsafe { self.raw_tuple(dir).__bindgen_anon_4.out.h_dest })
     }
 
     /// Returns whether the fast path transmits packets of this direction between the addresses that
@@ -311,6 +515,78 @@ impl FlowOffload {
     pub(crate) fn set_expires(&self, expires: u32) {
         // SAFETY: The entry is valid; C reads and writes the member without locks.
         unsafe { addr_of_mut!((*self.0.get()).timeout).write_volatile(expires) }
+    }
+
+    /// Returns the protocol above IP.
+    pub(crate) fn l4proto(&self) -> u8 {
+        self.raw_tuple(Direction::Original).l4proto
+    }
+
+    fn mtu(&self, dir: Direction) -> *mut u16 {
+        // SAFETY: The entry is valid.
+        unsafe { addr_of_mut!((*self.0.get()).tuplehash[dir as usize].tuple.mtu) }
+    }
+
+    /// Has the fast path leave all packets of a direction to the host, as too long ones: that costs it
+    /// nothing. Packets that it is to send into a tunnel cannot be left
+    /// (`nf_flow_offload_forward()` subtracts the tunnel's header from the MTU).
+    pub(crate) fn leave_to_host(&self, dir: Direction) {
+        if self.raw_tuple(dir.reverse()).tun_num() == 0 {
+            // SAFETY: The member is valid; C reads it without locks.
+            unsafe { self.mtu(dir).write_volatile(0) }
+        }
+    }
+
+    /// Has the fast path leave packets to the host that are longer than `mtu`, as IPv6 routes may ask for.
+    pub(crate) fn limit_mtu(&self, dir: Direction, mtu: u32) {
+        let ptr = self.mtu(dir);
+
+        // SAFETY: The member is valid; C reads it without locks.
+        unsafe {
+            if mtu < u32::from(ptr.read_volatile()) {
+                ptr.write_volatile(mtu as u16);
+            }
+        }
+    }
+
+    /// As [`Self::limit_mtu`] with the MTUs of the routes that the entry holds.
+    pub(crate) fn limit_mtu_by_route(&self) {
+        // SAFETY: The entry is valid, and holds references to its routes.
+        unsafe { bindings::shim_flow_limit_mtu(self.0.get()) }
+    }
+
+    /// Returns whether the fast path leaves all packets of a direction to the host.
+    pub(crate) fn is_left_to_host(&self, dir: Direction) -> bool {
+        // SAFETY: The member is valid.
+        unsafe { self.mtu(dir).read_volatile() == 0 }
+    }
+
+    /// Notes that garbage collection looks at an entry that is not for hardware, with which the connection's
+    /// mark is compared. At the first visit, the core may be about to make it one for hardware
+    /// (`nf_flow_offload_add()`): then it must not go.
+    pub(super) fn visit(&self) -> Visit {
+        let (mark, ruleset) = (self.conntrack().mark(), self.net().ruleset());
+        // SAFETY: The entry is valid, and is not freed before garbage collection is over, which calls.
+        match unsafe { bindings::shim_flow_visit(self.0.get(), mark, ruleset) } {
+            bindings::shim_visit_SHIM_VISIT_FIRST => Visit::First,
+            bindings::shim_visit_SHIM_VISIT_SAME => Visit::Same,
+            _ => Visit::OtherMark,
+        }
+    }
+
+    /// Returns whether the entry is to be made anew, since the ruleset has changed; to be asked each second for
+    /// an entry that has been offered or visited. Does not sleep.
+    pub(crate) fn is_of_old_ruleset(&self) -> bool {
+        // SAFETY: The entry is valid.
+        let ruleset = unsafe { bindings::shim_flow_ruleset(self.0.get()) };
+
+        self.net().outdates(ruleset)
+    }
+
+    /// Returns whether packets of a direction leave through IPsec, as the core knows.
+    pub(crate) fn is_ipsec(&self, dir: Direction) -> bool {
+        u32::from(self.raw_tuple(dir).xmit_type())
+            == bindings::flow_offload_xmit_type_FLOW_OFFLOAD_XMIT_XFRM
     }
 
     /// The connection that the flow belongs to.

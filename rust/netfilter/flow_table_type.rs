@@ -28,12 +28,13 @@ use crate::{
         device::NetDevice,
         eopnotsupp,
         namespace::Net,
-        notifier::{self, Notifiers}, //
+        notifier::{self, Notifiers},
+        rtnl::Rtnl, //
     },
     netfilter::{
         attach::Attachment,
         conntrack::Direction,
-        flow::FlowOffload,
+        flow::{FlowOffload, Visit},
         flowtable::Flowtable,
         hook,
         offload::Offload, //
@@ -72,20 +73,48 @@ impl<T: Offload> Adapter<T> {
 
     /// # Safety
     ///
+    /// Only called through `nf_flowtable_type::init`, with a new table.
+    unsafe extern "C" fn init(table: *mut bindings::nf_flowtable) -> c_int {
+        // SAFETY: By the function's requirements, as for all below. nftables has set the type of the
+        // table, which is one of ours, and its namespace.
+        let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
+        // SAFETY: The table is new.
+        let result = unsafe { bindings::nf_flow_table_init(table) };
+        if result < 0 {
+            return result;
+        }
+        // SAFETY: The table is initialised.
+        let flowtable = unsafe { Flowtable::from_raw(table) };
+        // SAFETY: `free` removes it.
+        match unsafe { T::known_tables(&type_.context).add(flowtable) } {
+            Ok(()) => result,
+            Err(error) => {
+                // SAFETY: The table is initialised, and nobody uses it.
+                unsafe { bindings::nf_flow_table_free(table) };
+                error.to_errno()
+            }
+        }
+    }
+
+    /// # Safety
+    ///
     /// Only called through `nf_flowtable_type::free`, after which nobody uses the table.
     unsafe extern "C" fn free(table: *mut bindings::nf_flowtable) {
         // SAFETY: The table is initialised.
         let flowtable = unsafe { Flowtable::from_raw(table) };
+        // SAFETY: The type of the table is one of ours.
+        let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
 
+        T::known_tables(&type_.context).remove(flowtable);
         // SAFETY: The table is of our type.
         if let Some(table) = unsafe { Self::table(flowtable) } {
             T::tables(table.namespace()).remove(flowtable);
-            // SAFETY: The table is initialised, and all devices have left by now, so no flow has
-            // rules. Where the core had no memory for a DESTROY, it would not free the flow, whose
-            // conntrack entry would hold up its namespace for ever.
-            unsafe {
-                bindings::shim_flowtable_forget_hardware(flowtable.as_raw(), Some(Self::forget))
-            };
+        }
+        // SAFETY: The table is initialised, and all devices have left by now, so no flow has rules. Where
+        // the core had no memory for a DESTROY, it would not free the flow, whose conntrack entry would
+        // hold up its namespace for ever.
+        unsafe {
+            bindings::shim_flowtable_forget(table, Some(Self::forget), Some(Self::end));
         }
 
         // SAFETY: The table is initialised. This waits for its workers.
@@ -103,15 +132,30 @@ impl<T: Offload> Adapter<T> {
 
     /// # Safety
     ///
-    /// Only called through `shim_flowtable_forget_hardware`, with `NF_FLOW_PENDING` of `flow` set.
+    /// Only called through `shim_flowtable_forget`, with `NF_FLOW_PENDING` of `flow` set.
     unsafe extern "C" fn forget(flow: *mut bindings::flow_offload) {
-        // SAFETY: The table is walked under RCU, so that the entry is not freed meanwhile.
+        // SAFETY: Nothing frees entries meanwhile.
         let entry = unsafe { FlowOffload::from_raw(flow) };
         // SAFETY: The entry is in a table of our type, and NF_FLOW_PENDING is set.
         let attachment = unsafe { Attachment::<T::Flow>::new(entry) };
 
-        if let Some(object) = attachment.detach() {
+        let object = attachment.detach();
+        if !entry.is_torn_down() {
+            T::end(entry, object.as_deref());
+        }
+        if let Some(object) = object {
             T::destroy(entry, object);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called through `shim_flowtable_forget`.
+    unsafe extern "C" fn end(flow: *mut bindings::flow_offload) {
+        // SAFETY: Nothing frees entries meanwhile.
+        let entry = unsafe { FlowOffload::from_raw(flow) };
+        if !entry.is_torn_down() {
+            T::end(entry, None);
         }
     }
 
@@ -125,32 +169,55 @@ impl<T: Offload> Adapter<T> {
     ) -> c_int {
         // SAFETY: By the function's requirements.
         let flowtable = unsafe { Flowtable::from_raw(table) };
+        // SAFETY: nftables has set the type of the table, which is one of ours.
+        let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
+        // SAFETY: The table is of our type, and is not freed while it is set up.
+        let known = unsafe { Self::table(flowtable) };
         if !flowtable.is_offload() {
+            if known.is_none() && command == bindings::flow_block_command_FLOW_BLOCK_BIND {
+                // Without memory, its entries are not followed.
+                let _ = T::plain(&type_.context, flowtable)
+                    .and_then(|table| Self::set_table(flowtable, table));
+            }
             // SAFETY: By the function's requirements. This keeps XDP lookups working.
             return unsafe { bindings::nf_flow_table_offload_setup(table, dev, command) };
         }
 
-        // SAFETY: nftables has set the type of the table, which is one of ours.
-        let type_ = unsafe { Type::<T>::from_raw((*table).type_) };
         // SAFETY: nftables holds a reference to the device for this call.
         let dev = unsafe { NetDevice::from_raw(dev) };
-        // SAFETY: The table is of our type, and is not freed while it is set up.
-        let known = unsafe { Self::table(flowtable) };
 
         from_result(|| {
             match (command, known) {
-                (bindings::flow_block_command_FLOW_BLOCK_BIND, None) => {
-                    let new = T::bind(&type_.context, None, flowtable, dev)?;
-                    Self::set_table(flowtable, new.clone()).inspect_err(|_| new.unbind(dev))?;
-                }
                 (bindings::flow_block_command_FLOW_BLOCK_BIND, known) => {
-                    T::bind(&type_.context, known.as_ref(), flowtable, dev)?;
+                    // SAFETY: This is `setup`, for the device.
+                    let rtnl = unsafe { flowtable.awaits(dev) };
+                    let rtnl = rtnl.as_deref();
+                    match Self::bind(&type_.context, known, flowtable, dev, rtnl) {
+                        // An error would undo what brings the device, or its name.
+                        Err(_) if rtnl.is_some() => {}
+                        result => result?,
+                    }
                 }
                 (_, Some(known)) => known.unbind(dev),
                 (_, None) => {}
             }
             Ok(0)
         })
+    }
+
+    fn bind(
+        context: &Arc<T::Context>,
+        known: Option<Arc<T>>,
+        flowtable: &Flowtable,
+        dev: &NetDevice,
+        rtnl: Option<&Rtnl>,
+    ) -> Result {
+        let table = T::bind(context, known.as_ref(), flowtable, dev, rtnl)?;
+
+        if known.is_none() {
+            Self::set_table(flowtable, table.clone()).inspect_err(|_| table.unbind(dev))?;
+        }
+        Ok(())
     }
 
     fn set_table(flowtable: &Flowtable, table: Arc<T>) -> Result {
@@ -190,6 +257,10 @@ impl<T: Offload> Adapter<T> {
             if !entry.is_for_hardware() || entry.is_leaving() {
                 return eopnotsupp().to_errno();
             }
+            if entry.is_multicast() {
+                entry.keep_out();
+                return eopnotsupp().to_errno();
+            }
             entry.set_offered();
             // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
             if let Some(namespace) = unsafe { notifier::handler::<T::Namespace>(net) } {
@@ -213,8 +284,48 @@ impl<T: Offload> Adapter<T> {
     unsafe extern "C" fn gc(flow: *const bindings::flow_offload) -> bool {
         // SAFETY: The core walks its table under RCU, so the entry is not freed meanwhile.
         let entry = unsafe { FlowOffload::from_raw(flow) };
-        if !entry.is_for_hardware() || entry.is_leaving() {
+        if entry.is_leaving() {
+            // The core may have asked whether it is torn down before it was.
+            if entry.unmark() {
+                T::end(entry, None);
+            }
+            T::extend(entry);
+            entry.after_reset();
             return false;
+        }
+        entry.mark();
+        entry.await_reset();
+        // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
+        unsafe { notifier::with_handler(entry.net(), |namespace| Self::gc_entry(namespace, entry)) }
+    }
+
+    fn gc_entry(namespace: Option<&T::Namespace>, entry: &FlowOffload) -> bool {
+        let visit = (!entry.is_for_hardware()).then(|| entry.visit());
+        if visit == Some(Visit::First) {
+            if !namespace.is_some_and(|namespace| T::tables(namespace).is_plain(entry)) {
+                T::gc_new(entry);
+                return false;
+            }
+            entry.set_plain();
+        }
+        let mistakes_tunnel = || {
+            Direction::BOTH
+                .iter()
+                .any(|&dir| entry.mistakes_tunnel(dir))
+        };
+        if entry.is_multicast() || mistakes_tunnel() {
+            entry.keep_out();
+            return true;
+        }
+        if visit == Some(Visit::OtherMark) {
+            entry.conntrack().forget_packets();
+            return true;
+        }
+        if !entry.can_send() {
+            return true;
+        }
+        if visit.is_some() {
+            return T::gc_plain(namespace, entry);
         }
         // SAFETY: The entry is in a table of our type. Only gc itself has the core queue a DESTROY, so
         // that nothing is detached meanwhile.
@@ -282,7 +393,7 @@ impl<T: Offload> Adapter<T> {
         Type {
             raw: Opaque::new(bindings::nf_flowtable_type {
                 family: family as c_int,
-                init: Some(bindings::nf_flow_table_init),
+                init: Some(Self::init),
                 setup: Some(Self::setup),
                 action: Some(Self::action),
                 free: Some(Self::free),
@@ -314,20 +425,22 @@ impl<T: Offload> Type<T> {
     }
 }
 
-/// The flowtable types of the families inet, ip and ip6, registered as long as the value lives.
+/// The flowtable types of the families inet, ip and ip6, registered from [`Registration::register`] on for as long
+/// as the value lives.
 ///
 /// A table holds a reference to the module, so that the module cannot go while there are tables.
 ///
 /// # Invariants
 ///
-/// All of `types` are registered.
+/// All of `types` are registered if `is_registered` is set, and else none is.
 pub(crate) struct Registration<T: Offload> {
     types: KBox<[Type<T>; 3]>,
+    is_registered: bool,
     _notifiers: Arc<Notifiers<T::Namespace, T::Devices>>,
 }
 
 /// Whether there is a [`Registration`].
-static IS_REGISTERED: Atomic<bool> = Atomic::new(false);
+static IS_THERE: Atomic<bool> = Atomic::new(false);
 
 // SAFETY: The types may be unregistered from any thread.
 unsafe impl<T: Offload> Send for Registration<T> {}
@@ -336,9 +449,7 @@ unsafe impl<T: Offload> Send for Registration<T> {}
 unsafe impl<T: Offload> Sync for Registration<T> {}
 
 impl<T: Offload> Registration<T> {
-    /// Registers the types. nftables takes the first type of a family that it finds, so no other
-    /// module may have registered any before. Sleeps; fails with `EBUSY` if there is a value already,
-    /// or `ENOMEM`.
+    /// Makes the types. Fails with `EBUSY` if there is a value already, or `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, context: &Arc<T::Context>) -> Result<Self> {
         let types = KBox::new(
             [
@@ -359,32 +470,44 @@ impl<T: Offload> Registration<T> {
             GFP_KERNEL,
         )?;
 
-        if IS_REGISTERED.xchg(true, Full) {
+        if IS_THERE.xchg(true, Full) {
             return Err(EBUSY);
         }
-        for type_ in types.iter() {
+        // INVARIANT: None is registered.
+        Ok(Self {
+            types,
+            is_registered: false,
+            _notifiers: T::notifiers(context).clone(),
+        })
+    }
+
+    /// Registers the types. From here on rulesets may use the module, so it may not fail to load any more.
+    /// nftables takes the first type of a family that it finds, so no other module may have registered any before.
+    /// Sleeps.
+    pub(crate) fn register(&mut self) {
+        if self.is_registered {
+            return;
+        }
+        for type_ in self.types.iter() {
             // SAFETY: The type is complete and stays in place until it is unregistered.
             unsafe { bindings::nft_register_flowtable_type(type_.raw.get()) };
         }
-
         // INVARIANT: Registered just now.
-        Ok(Self {
-            types,
-            _notifiers: T::notifiers(context).clone(),
-        })
+        self.is_registered = true;
     }
 }
 
 impl<T: Offload> Drop for Registration<T> {
     fn drop(&mut self) {
-        for type_ in self.types.iter() {
-            // SAFETY: By the type invariant.
-            unsafe { bindings::nft_unregister_flowtable_type(type_.raw.get()) };
+        if self.is_registered {
+            for type_ in self.types.iter() {
+                // SAFETY: By the type invariant.
+                unsafe { bindings::nft_unregister_flowtable_type(type_.raw.get()) };
+            }
+            // nftables looks types up under RCU and is not waited for.
+            // SAFETY: Modules are unloaded in process context.
+            unsafe { bindings::shim_synchronize_rcu() };
         }
-
-        // nftables looks types up under RCU and is not waited for.
-        // SAFETY: Modules are unloaded in process context.
-        unsafe { bindings::shim_synchronize_rcu() };
-        IS_REGISTERED.store(false, Release);
+        IS_THERE.store(false, Release);
     }
 }

@@ -8,4 +8,5 @@ pub(crate) mod flow;
 pub(crate) mod flow_table_type;
 pub(crate) mod flowtable;
 pub(crate) mod hook;
+pub(crate) mod known;
 pub(crate) mod offload;

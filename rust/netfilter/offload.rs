@@ -6,13 +6,15 @@ use crate::{
     net::{
         device::NetDevice,
         flow_block::FlowStats,
-        notifier::{DeviceHandler, NetHandler, Notifiers}, //
+        notifier::{DeviceHandler, NetHandler, Notifiers},
+        rtnl::Rtnl, //
     },
     netfilter::{
         attach::{Attachment, HwObject},
         conntrack::Direction,
         flow::FlowOffload,
-        flowtable::{Flowtable, Tables}, //
+        flowtable::{Flowtable, Tables},
+        known::KnownTables, //
     },
 };
 use kernel::{
@@ -29,8 +31,17 @@ pub(crate) enum Verdict {
     SlowPath,
 }
 
-/// The hardware side of the flowtables of a type. A value is made when the first device joins a table
-/// with `flags offload`, and lives as long as the table.
+/// What a TCP packet says, or all 0 for others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TcpPacket {
+    pub(crate) flags: u8,
+    pub(crate) seq: u32,
+    /// Or the hop limit.
+    pub(crate) ttl: u8,
+}
+
+/// What a type keeps of its flowtables: for those with `flags offload`, the hardware side. A value is made
+/// when the first device joins a table, and lives as long as the table.
 ///
 /// No method but [`Offload::bind`] and [`Offload::unbind`] may wait for a driver: the core's workers
 /// call them, and a device that goes down anywhere waits for these with RTNL held.
@@ -50,22 +61,32 @@ pub(crate) trait Offload: Send + Sync + Sized + 'static {
     /// Returns the notifiers, which live as long as a type is registered.
     fn notifiers(context: &Self::Context) -> &Arc<Notifiers<Self::Namespace, Self::Devices>>;
 
+    /// Returns all tables of the types, with `flags offload` or without.
+    fn known_tables(context: &Self::Context) -> &KnownTables;
+
     /// A device joins a table, whose hardware side is `table` if it has one already. Returns the
     /// hardware side; an error fails the user's request.
     ///
-    /// Called with `commit_mutex` held, and RTNL if nftables' notifier of devices calls; may sleep, but
-    /// not take RTNL.
+    /// With `rtnl` the device is late: it has come, or got its name, after the ruleset. An error only
+    /// leaves it out of hardware.
+    ///
+    /// Called with `commit_mutex` held, and with RTNL if there is `rtnl`; may sleep, but not take RTNL.
     fn bind(
         context: &Arc<Self::Context>,
         table: Option<&Arc<Self>>,
         flowtable: &Flowtable,
         dev: &NetDevice,
+        rtnl: Option<&Rtnl>,
     ) -> Result<Arc<Self>>;
+
+    /// Returns what is kept for a table without `flags offload`, which a device joins. Called as
+    /// [`Offload::bind`].
+    fn plain(context: &Arc<Self::Context>, flowtable: &Flowtable) -> Result<Arc<Self>>;
 
     /// A device leaves the table: when this returns, no rule of the table is left in it. The device may
     /// be one that never joined.
     ///
-    /// Locks as for [`Offload::bind`]. May wait for the device's driver.
+    /// Called with `commit_mutex` held, and maybe RTNL. May wait for the device's driver.
     fn unbind(self: &Arc<Self>, dev: &NetDevice);
 
     /// Returns the tables of a namespace.
@@ -102,13 +123,27 @@ pub(crate) trait Offload: Send + Sync + Sized + 'static {
     /// `rcu_read_lock()`; must not sleep.
     fn gc(entry: &FlowOffload, attachment: &Attachment<'_, Self::Flow>) -> bool;
 
-    /// Decides on a packet of an entry of a table with `flags offload`, with these TCP flags (0 if it is
-    /// not TCP). Called in softirq, for packets with FIN, SYN or RST, and for all in namespaces with IP
-    /// tunnels.
+    /// Looks for the first time at an entry that is not for hardware, and may become one that is. Called as
+    /// [`Offload::gc`].
+    fn gc_new(entry: &FlowOffload);
+
+    /// As [`Offload::gc`] for an entry that is not for hardware.
+    fn gc_plain(namespace: Option<&Self::Namespace>, entry: &FlowOffload) -> bool;
+
+    /// The core may take an entry that leaves for one that is there: it is to see enough time left for the
+    /// connection. Called as [`Offload::gc`].
+    fn extend(entry: &FlowOffload);
+
+    /// The table of an entry goes, or itself, and conntrack takes over. Called before [`Offload::destroy`] of `flow`,
+    /// maybe under `rcu_read_lock()`; must not sleep.
+    fn end(entry: &FlowOffload, flow: Option<&Self::Flow>);
+
+    /// Decides on a packet of an entry. Called in softirq, for packets with FIN, SYN or RST, and in
+    /// namespaces with IP tunnels for all of tables with `flags offload`.
     fn ingress(
         namespace: Option<&Self::Namespace>,
         entry: &FlowOffload,
         dir: Direction,
-        tcp_flags: u8,
+        tcp: &TcpPacket,
     ) -> Verdict;
 }

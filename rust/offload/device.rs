@@ -19,11 +19,13 @@ use crate::{
         flow::Flow, //
     },
     offload::{
+        backoff::{Grant, Hope, Room},
+        device_stats::{Call, DeviceStats},
         hw_flow::HwFlow,
         refusal::Cause,
         translate::{probe, translate, Dialect}, //
     },
-    time::ms,
+    time::{jiffies64, ms},
     work::{cond_resched, num_online_cpus, Work, Worker, Workqueue}, //
 };
 use kernel::{
@@ -90,6 +92,10 @@ pub(crate) struct OffloadDevice {
     /// What tc means where the driver is bound for tc, else the parameter `ttl` where it is not 0, else
     /// what a driver has taken first.
     dialect: Atomic<u32>,
+    /// Whether the driver takes rules that match a MAC address, as far as is known.
+    takes_dest: Atomic<u32>,
+    room: Arc<Room>,
+    stats: KBox<DeviceStats>,
     #[pin]
     queue: SpinLock<Queue>,
     /// How long until removals that failed are tried again, in seconds.
@@ -172,6 +178,10 @@ impl OffloadDevice {
     const TC: u32 = 1;
     const ROUTER: u32 = 2;
 
+    /// Of [`Self::takes_dest`].
+    const YES: u32 = 1;
+    const NO: u32 = 2;
+
     /// Longest time until failed removals are tried again, in seconds.
     const MAX_PAUSE: u32 = 64;
 
@@ -187,11 +197,16 @@ impl OffloadDevice {
             is_ending: false,
             is_closed: false,
         };
+        let room = Arc::new(Room::new(), GFP_KERNEL_ACCOUNT)?;
+        let stats = DeviceStats::new()?;
         let device = Arc::pin_init(
             pin_init!(Self {
                 dev: dev.into(),
                 driver <- new_spinlock!(None),
                 dialect: Atomic::new(Self::UNKNOWN),
+                takes_dest: Atomic::new(Self::UNKNOWN),
+                room,
+                stats,
                 queue <- new_spinlock!(queue),
                 pause: Atomic::new(1),
                 ends <- new_mutex!(()),
@@ -294,6 +309,7 @@ impl OffloadDevice {
             (_, None) => Self::UNKNOWN,
         };
         self.dialect.store(dialect, Relaxed);
+        self.takes_dest.store(Self::UNKNOWN, Relaxed);
         *self.driver.lock() = Some(driver);
     }
 
@@ -331,13 +347,31 @@ impl OffloadDevice {
         queue.works.is_empty() && queue.ending.is_empty() && !queue.is_ending
     }
 
-    /// Returns the driver, if it is bound.
-    pub(super) fn driver(&self) -> Option<Arc<FlowBlock>> {
+    /// Returns the driver, if it is bound. Only for works, and with [`BoundDevices`] locked: else it may be unbound
+    /// meanwhile, and then in the context of the caller, by dropping what is returned.
+    ///
+    /// [`BoundDevices`]: super::registry::BoundDevices
+    fn driver(&self) -> Option<Arc<FlowBlock>> {
         self.driver.lock().clone()
+    }
+
+    /// Returns for what the driver is bound, if it is. Does not sleep.
+    pub(super) fn setup_type(&self) -> Option<SetupType> {
+        let driver = self.driver.lock();
+        driver.as_ref().map(|driver| driver.setup_type())
+    }
+
+    /// Has the driver bound anew if it has unregistered. `None` if it is not bound. Only with
+    /// [`BoundDevices`](super::registry::BoundDevices) locked; sleeps.
+    pub(super) fn rebind(&self) -> Option<Result<(), DriverError>> {
+        self.driver().map(|driver| driver.rebind())
     }
 
     /// Returns whether the driver takes rules, or may do so when it is bound.
     pub(super) fn may_take_rules(&self) -> bool {
+        if self.dev.is_switched_off() {
+            return false;
+        }
         // No reference is taken, the last one of which would unbind the driver.
         let takes_rules = self
             .driver
@@ -356,6 +390,37 @@ impl OffloadDevice {
     /// Returns the network device.
     pub(super) fn dev(&self) -> &NetDevice {
         &self.dev
+    }
+
+    /// Returns what is counted of the driver's calls.
+    pub(super) fn stats(&self) -> &DeviceStats {
+        &self.stats
+    }
+
+    /// Returns how many rules are to be removed, to be added, to be asked for their statistics, and are
+    /// stale.
+    pub(super) fn queued(&self) -> [u32; 4] {
+        let queue = self.queue.lock();
+        [Lane::Withdraw, Lane::Add, Lane::Poll, Lane::Stale].map(|lane| queue.len(lane) as u32)
+    }
+
+    /// Returns the dialect that the driver is known to speak.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        match *self.dialects() {
+            [dialect] => Some(dialect),
+            _ => None,
+        }
+    }
+
+    /// The driver does not have a rule any more.
+    pub(super) fn rule_gone(&self) {
+        self.room.freed();
+        self.stats.gone();
+    }
+
+    /// Returns what is known of the room for rules.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// Returns whether this is the device of `dev`.
@@ -383,15 +448,23 @@ impl OffloadDevice {
     }
 
     /// Returns whether a direction can be expressed as a rule, in one of the dialects that the driver
-    /// may speak.
-    pub(super) fn check(&self, flow: &Flow, dir: Direction) -> Result<(), Cause> {
-        let mut rule = Rule::new();
-        let mut result = Ok(());
-
+    /// may speak. If it is checked later, by [`Self::add_rule`], that is not asked as long as it does not
+    /// take a call of the driver to know the dialect.
+    pub(super) fn check(
+        &self,
+        flow: &Flow,
+        dir: Direction,
+        is_checked_later: bool,
+    ) -> Result<(), Cause> {
+        if is_checked_later && self.dialects().len() == 1 {
+            return Ok(());
+        }
         // As what it will be bound is not known yet: then the work finds out.
         if !self.queue.lock().is_started {
             return Ok(());
         }
+        let mut rule = Rule::new();
+        let mut result = Ok(());
         for &dialect in self.dialects() {
             result = translate(flow, dir, dialect, &mut rule);
             if result.is_ok() {
@@ -401,24 +474,60 @@ impl OffloadDevice {
         result.map_err(Cause::Unsupported)
     }
 
-    /// Has the driver install the rule of a direction of the draft's flow. Sleeps.
+    /// Has the driver install the rule of a direction of the draft's flow, unless it has no room, and none
+    /// was granted. Sleeps.
     pub(super) fn add_rule(
         &self,
         id: RuleId,
         dir: Direction,
         net: &Net,
         draft: &mut RuleDraft,
+        grant: Option<Grant>,
     ) -> Result<(), Cause> {
-        let driver = self
-            .driver()
-            .ok_or(Cause::NotBound(draft.flow.tuple(dir).ingress))?;
+        if grant.is_none() {
+            self.check_room()?;
+        }
+        let result = self.try_rule(id, dir, net, draft);
+        match result {
+            Ok(()) => self.room.taken(grant),
+            Err(Cause::Driver(error)) => self.room.refused(jiffies64(), Hope::of(error.errno)),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Fails unless a rule that has to wait for no other may be tried.
+    pub(super) fn check_room(&self) -> Result<(), Cause> {
+        if !self.room.is_tight(jiffies64()) {
+            return Ok(());
+        }
+        let ifindex = self.dev.ifindex();
+        Err(if self.room.is_failing() {
+            Cause::Failing(ifindex)
+        } else {
+            Cause::NoRoom(ifindex)
+        })
+    }
+
+    fn try_rule(
+        &self,
+        id: RuleId,
+        dir: Direction,
+        net: &Net,
+        draft: &mut RuleDraft,
+    ) -> Result<(), Cause> {
+        let ingress = draft.flow.tuple(dir).ingress;
+        // Rules that were there when it was switched off have been found and withdrawn since.
+        if self.dev.is_switched_off() {
+            return Err(Cause::SwitchedOff(ingress));
+        }
+        let driver = self.driver().ok_or(Cause::NotBound(ingress))?;
         let mut dialects = self.dialects().iter().peekable();
 
         while let Some(&dialect) = dialects.next() {
             let result = translate(&draft.flow, dir, dialect, &mut draft.rule)
                 .map_err(Cause::Unsupported)
-                .and_then(|()| draft.buffer.write(&draft.rule, net).map_err(Cause::Prepare))
-                .and_then(|rule| driver.add_rule(id, &rule).map_err(Cause::Driver));
+                .and_then(|()| self.hand_over(&driver, id, net, draft));
             match result {
                 Ok(()) => {
                     self.learn(dialect);
@@ -449,20 +558,67 @@ impl OffloadDevice {
         net: &Net,
         draft: &mut RuleDraft,
     ) -> Result<bool, Cause> {
-        let RuleDraft { flow, rule, buffer } = draft;
-        probe(flow, dir, dialect, rule).map_err(Cause::Unsupported)?;
-        let rule = buffer.write(rule, net).map_err(Cause::Prepare)?;
+        probe(&draft.flow, dir, dialect, &mut draft.rule).map_err(Cause::Unsupported)?;
 
-        match driver.add_rule(id, &rule) {
+        match self.hand_over(driver, id, net, draft) {
             Ok(()) => {
                 self.learn(dialect);
                 // No packet hits it, should it stay.
-                let _ = self.del_rule(id);
+                if driver.del_rule(id).is_ok() {
+                    self.stats.gone();
+                }
                 Ok(true)
             }
-            Err(error) if error.is_not_supported() => Ok(false),
-            Err(error) => Err(Cause::Driver(error)),
+            Err(Cause::Driver(error)) if error.is_not_supported() => Ok(false),
+            Err(cause) => Err(cause),
         }
+    }
+
+    /// Has the driver install the draft's rule; without the MAC address to which frames are to be, if that
+    /// is what it does not take.
+    fn hand_over(
+        &self,
+        driver: &FlowBlock,
+        id: RuleId,
+        net: &Net,
+        draft: &mut RuleDraft,
+    ) -> Result<(), Cause> {
+        let RuleDraft { rule, buffer, .. } = draft;
+        let mut add = |rule: &Rule| {
+            let rule = buffer.write(rule, net).map_err(Cause::Prepare)?;
+            let call = Call::begin();
+            let result = driver.add_rule(id, &rule);
+            let errno = result.as_ref().err().map(|error| error.errno);
+            self.stats.added(&call, errno);
+            result.map_err(Cause::Driver)
+        };
+        let takes_dest = self.takes_dest.load(Relaxed);
+        if takes_dest == Self::NO {
+            rule.matches.dest = None;
+        }
+
+        let result = add(rule);
+        if rule.matches.dest.is_none() || takes_dest == Self::YES {
+            return result;
+        }
+        match result {
+            Ok(()) => self.takes_dest.store(Self::YES, Relaxed),
+            Err(Cause::Driver(error)) if error.is_not_supported() => {
+                rule.matches.dest = None;
+                add(rule)?;
+                // Others may find it out at the same time.
+                if self.takes_dest.xchg(Self::NO, Relaxed) != Self::NO {
+                    dev_warn_ratelimited!(
+                        &self.dev,
+                        Rules,
+                        "the driver does not match MAC addresses: frames for others that come in here, \
+                         and look like packets of a flow, are forwarded\n"
+                    );
+                }
+            }
+            Err(cause) => return Err(cause),
+        }
+        Ok(())
     }
 
     /// Has the driver remove a rule. Fails if it is still there. Sleeps.
@@ -471,7 +627,11 @@ impl OffloadDevice {
             return Ok(());
         };
 
-        driver.del_rule(id).or_else(|error| {
+        let call = Call::begin();
+        let result = driver.del_rule(id);
+        let errno = result.as_ref().err().map(|error| error.errno);
+        self.stats.removed(&call, errno);
+        result.or_else(|error| {
             let is_gone = match error.errno {
                 ENOENT => true,
                 // What mlx5 says of a rule that it does not know, and others of a failure.
@@ -675,6 +835,12 @@ impl Port {
         if rules.waiters > 0 {
             self.settled.notify_all();
         }
+    }
+
+    /// Returns how many rules of the table there are, and how many of these are stale. Sleeps.
+    pub(super) fn rules(&self) -> [u32; 2] {
+        let rules = self.rules.lock();
+        [rules.count, rules.stale].map(|count| count as u32)
     }
 
     /// No rule is installed any more.

@@ -138,14 +138,6 @@ fn shard<T, const BY: usize>(
     &shards[hash as usize % SHARDS]
 }
 
-fn insert<T: Hashed, const BY: usize>(
-    shards: &[Mutex<Shard<T, BY>>; SHARDS],
-    hash: u64,
-    object: &Arc<T>,
-) -> Result<Option<Arc<T>>> {
-    shard(shards, hash).lock().insert(object.clone())
-}
-
 fn get<T: Hashed, const BY: usize>(
     shards: &[Mutex<Shard<T, BY>>; SHARDS],
     hash: u64,
@@ -177,11 +169,15 @@ impl<T: Hashed> HashTable<T> {
     pub(super) fn insert(&self, object: &Arc<T>) -> Result<[Option<Arc<T>>; 4]> {
         let [first, second] = object.hashes();
         let _inserting = self.inserting.lock();
-        // What may fail comes first; only what inserts takes slots.
-        shard(&self.first, first).lock().grow()?;
-        shard(&self.second, second).lock().grow()?;
-        let by_first = insert(&self.first, first, object)?;
-        let by_second = insert(&self.second, second, object)?;
+        let mut shard_of_first = shard(&self.first, first).lock();
+        let mut shard_of_second = shard(&self.second, second).lock();
+        // What may fail comes first.
+        shard_of_first.grow()?;
+        shard_of_second.grow()?;
+        let by_first = shard_of_first.insert(object.clone())?;
+        let by_second = shard_of_second.insert(object.clone())?;
+        drop(shard_of_second);
+        drop(shard_of_first);
         let found = [
             by_first,
             by_second,
@@ -195,6 +191,16 @@ impl<T: Hashed> HashTable<T> {
     /// Returns the object with this first hash. Sleeps.
     pub(super) fn get(&self, first: u64) -> Option<Arc<T>> {
         get(&self.first, first)
+    }
+
+    /// Returns an object of which `is` is true, from the part `from` of the table on, and the part that it is
+    /// in. Sleeps; `is` must not.
+    pub(super) fn find(&self, from: usize, is: impl Fn(&T) -> bool) -> Option<(usize, Arc<T>)> {
+        (from..SHARDS).find_map(|part| {
+            let shard = self.first[part].lock();
+            let found = shard.slots.iter().flatten().find(|object| is(object))?;
+            Some((part, found.clone()))
+        })
     }
 
     /// Removes an object, as far as it is there and no newer one has its place. Sleeps.

@@ -21,7 +21,8 @@ use crate::{
     net::{
         flow_block::{DriverError, FlowStats, RuleId},
         log::dev_warn_ratelimited,
-        namespace::Net, //
+        namespace::Net,
+        route::Marks, //
     },
     netfilter::{
         attach::{Attached, AttachedGuard, HwObject, Link},
@@ -29,14 +30,18 @@ use crate::{
         flow::{Flow, FlowOffload}, //
     },
     offload::{
-        aging,
+        aging::{self, Age},
+        backoff::{Backoff, Grant, Hope, Room},
         device::{Lane, Lost, OffloadDevice, Port, RuleDraft},
         flow_hash::Hashed,
-        index::{Maps, Place},
+        index::{Maps, Path, Place},
+        left::LeftFlows,
         monitor::Monitor,
         refusal::{Cause, InSoftware, Refusal},
-        route::{FlowRoute, KnownRoute, MarkUse, Marks},
-        table::Table, //
+        report::{HwReport, State as Shown},
+        route::{FlowRoute, KnownRoute, LastPackets, NoRoute},
+        table::Table,
+        why::{Reason, Why}, //
     },
     time::{jiffies64, ms},
     work::cond_resched, //
@@ -60,17 +65,27 @@ use kernel::{
     }, //
 };
 
+/// Which flow it is, in which table.
+struct Identity {
+    /// No other flow's.
+    id: u64,
+    table: Arc<Table>,
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.table.monitor().counters().remove(self.id);
+    }
+}
+
 /// A flow that the core has offered, from its first `action` until its rules are gone after its
 /// `FLOW_CLS_DESTROY`.
-///
 #[pin_data]
 pub(crate) struct HwFlow {
     /// One for each direction.
     hashes: [u64; 2],
-    /// No other flow's.
-    id: u64,
+    own: Identity,
     conntrack: ARef<Conntrack>,
-    table: Arc<Table>,
     #[pin]
     attached: Attached<State>,
     place: LockedBy<Place, Maps>,
@@ -84,6 +99,8 @@ pub(crate) struct HwFlow {
     reply_tracker: AtomicTracker<1>,
     original_tag: LaneTag,
     reply_tag: LaneTag,
+    /// Since when the original direction has been what it is, in jiffies.
+    since: Atomic<u32>,
 }
 
 impl_list_arc_safe! {
@@ -152,8 +169,28 @@ const POLL: u8 = 1 << 3;
 const STALE: u8 = 1 << 4;
 /// That is tried again.
 const RETRIED: u8 = 1 << 5;
+/// Where the first of the bits is in which what it was last is kept.
+const SHOWN: u32 = 6;
 
 impl Rule {
+    /// Where the direction is, but for what is stale.
+    fn shown(self) -> Shown {
+        match (self.is(WANTED), self.is(INSTALLED)) {
+            (false, false) => Shown::Software,
+            (true, false) => Shown::Queued,
+            (true, true) => Shown::Hardware,
+            (false, true) => Shown::Withdrawing,
+        }
+    }
+
+    /// Returns whether the direction is somewhere else than at the last call.
+    fn has_moved(&mut self) -> bool {
+        let now = self.shown() as u8;
+        let has_moved = self.0 >> SHOWN != now;
+        self.0 = self.0 & ((1 << SHOWN) - 1) | now << SHOWN;
+        has_moved
+    }
+
     fn is(self, flag: u8) -> bool {
         self.0 & flag != 0
     }
@@ -182,9 +219,12 @@ pub(crate) struct State {
     phase: Phase,
     /// So many older flows of the same packets have rules; one more as long as they are looked for.
     waiting: u8,
-    /// See [`Marks`].
-    mark: u32,
-    mark_use: [MarkUse; 2],
+    /// The connection's mark when the route was looked for.
+    ct_mark: u32,
+    /// By what the packets of each direction were routed when the route was found.
+    mark_of: [MarkOf; 2],
+    /// The DSCP, and [`HASHED`].
+    dscp: [u8; 2],
     trouble: Option<KBox<Trouble>>,
     /// When a packet was last seen, by hardware or the fast path, in jiffies.
     lastused: u32,
@@ -192,6 +232,30 @@ pub(crate) struct State {
     polled: u32,
     /// What [`HwFlow::gc`] has set as the entry's timeout.
     expires: u32,
+}
+
+/// [`Marks::is_hashed`], where a DSCP has no bit.
+const HASHED: u8 = 1 << 7;
+
+/// The mark of the packets of a direction.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum MarkOf {
+    #[default]
+    None,
+    /// That of the connection.
+    Connection,
+    /// Another one, see [`Trouble::marks`].
+    Other,
+}
+
+impl MarkOf {
+    fn new(mark: u32, ct_mark: u32) -> Self {
+        match mark {
+            0 => Self::None,
+            mark if mark == ct_mark => Self::Connection,
+            _ => Self::Other,
+        }
+    }
 }
 
 type Predecessors = [Option<Arc<HwFlow>>; 4];
@@ -204,9 +268,13 @@ struct Trouble {
     /// Older ones for which this one waits: two of each direction's packets at most, and for what these
     /// have waited.
     predecessors: Predecessors,
+    /// With [`MarkOf::Other`].
+    marks: [u32; 2],
     retry: Backoff,
     /// When the refusal was found, in jiffies.
     refused_at: u32,
+    /// What stood against each direction last.
+    why: [Option<Why>; 2],
 }
 
 /// What a work is to do next for a direction.
@@ -216,7 +284,7 @@ enum Step {
     Keep(Arc<Port>),
     /// Another device's work is to do it.
     Move(Arc<Port>, Lane),
-    Add(Arc<Port>),
+    Add(Arc<Port>, Option<Grant>),
     Remove(Arc<Port>),
     Poll(Arc<Port>),
 }
@@ -256,22 +324,49 @@ impl State {
     }
 
     /// Returns whether all is as it is to be in hardware, or is on its way there.
-    fn is_complete(&self) -> bool {
+    fn is_complete(&self, entry: &FlowOffload) -> bool {
         let is_coming = |port: &Option<Arc<Port>>| {
             port.as_ref()
                 .is_some_and(|port| port.device().may_take_rules())
         };
 
-        self.rules.iter().zip(&self.ports).all(|(rule, port)| {
-            rule.is(WANTED) && (rule.is(INSTALLED) || rule.is(BUSY) || is_coming(port))
+        BOTH.iter().all(|&dir| {
+            let rule = self.rules[dir as usize];
+            let is_there = rule.is(INSTALLED) || rule.is(BUSY);
+
+            entry.is_left_to_host(dir)
+                || rule.is(WANTED) && (is_there || is_coming(&self.ports[dir as usize]))
         })
     }
 
-    fn marks(&self) -> Marks {
-        Marks {
-            mark: self.mark,
-            with: self.mark_use,
+    fn marks(&self) -> [Marks; 2] {
+        BOTH.map(|dir| Marks {
+            mark: match (self.mark_of[dir as usize], &self.trouble) {
+                (MarkOf::Connection, _) => self.ct_mark,
+                (MarkOf::Other, Some(trouble)) => trouble.marks[dir as usize],
+                _ => 0,
+            },
+            dscp: self.dscp[dir as usize] & !HASHED,
+            is_hashed: self.dscp[dir as usize] & HASHED != 0,
+        })
+    }
+
+    /// Keeps by what packets were routed. Fails if there is no [`Trouble`] and one is needed.
+    fn set_marks(&mut self, ct_mark: u32, marks: [Marks; 2]) -> Result {
+        self.ct_mark = ct_mark;
+        self.mark_of = marks.map(|marks| MarkOf::new(marks.mark, ct_mark));
+        self.dscp = marks.map(|marks| marks.dscp | if marks.is_hashed { HASHED } else { 0 });
+        let has_other_marks = self.has_other_marks();
+        match &mut self.trouble {
+            Some(trouble) => trouble.marks = marks.map(|marks| marks.mark),
+            None if has_other_marks => return Err(ENOMEM),
+            None => {}
         }
+        Ok(())
+    }
+
+    fn has_other_marks(&self) -> bool {
+        self.mark_of.contains(&MarkOf::Other)
     }
 
     fn want(&mut self, wanted: bool) {
@@ -312,9 +407,11 @@ impl HwFlow {
         let flow = Arc::pin_init(
             pin_init!(Self {
                 hashes: BOTH.map(|dir| entry.tuple_hash(dir)),
-                id: LAST_ID.fetch_add(1, Relaxed) + 1,
+                own: Identity {
+                    id: LAST_ID.fetch_add(1, Relaxed) + 1,
+                    table: table.clone(),
+                },
                 conntrack: entry.conntrack().into(),
-                table: table.clone(),
                 attached <- link.into_attached(State {
                     waiting: 1,
                     ..State::default()
@@ -326,6 +423,7 @@ impl HwFlow {
                 reply_tracker <- AtomicTracker::new(),
                 original_tag: LaneTag::new(),
                 reply_tag: LaneTag::new(),
+                since: Atomic::new(jiffies64() as u32),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -358,7 +456,7 @@ impl HwFlow {
     }
 
     fn monitor(&self) -> &Monitor {
-        self.table.monitor()
+        self.own.table.monitor()
     }
 
     pub(super) fn place(&self) -> &LockedBy<Place, Maps> {
@@ -368,7 +466,7 @@ impl HwFlow {
     /// Unlike the core's cookie, the address of the tuple, it is never used again for another flow.
     fn id(&self, dir: Direction, port: &Port) -> RuleId {
         RuleId {
-            cookie: (self.id << 1) as usize | dir as usize,
+            cookie: (self.own.id << 1) as usize | dir as usize,
             priority: port.priority(),
         }
     }
@@ -492,9 +590,76 @@ impl HwFlow {
 
     /// Has the works of its devices bring the rules in line with what is wanted. Does not sleep.
     fn push_wanted(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
+        self.note_moves(&mut state);
         let left = self.push_rules(&mut state);
         drop(state);
         drop(left);
+    }
+
+    /// Notes when a direction gets, or loses, its rule, or is to do so.
+    fn note_moves(&self, state: &mut AttachedGuard<'_, State>) {
+        for dir in BOTH {
+            if !state.rule(dir).has_moved() {
+                continue;
+            }
+            let now = (jiffies64() as u32).max(1);
+            match (dir, state.entry()) {
+                (Direction::Original, _) => self.since.store(now, Relaxed),
+                (Direction::Reply, Some(entry)) => entry.set_reply_since(now),
+                (Direction::Reply, None) => {}
+            }
+        }
+    }
+
+    /// Returns what others are told of the flow, if this is its entry. Does not sleep.
+    pub(super) fn report(&self, entry: usize) -> Option<HwReport> {
+        let now = jiffies64();
+        let state = self.lock();
+        let entry = state.entry().filter(|own| own.address() == entry)?;
+        let is_partial = self.monitor().config().keeps_partial;
+        let why = |dir: Direction| {
+            let trouble = state.trouble.as_ref()?;
+            trouble.why[dir as usize]
+        };
+        let mut report = HwReport {
+            marks: state.marks(),
+            is_routed: state.phase == Phase::Tracked,
+            counters: self.monitor().counters().get(self.own.id),
+            offers: entry.offers(),
+            last_use: state
+                .any_installed()
+                .then(|| now.saturating_sub(aging::full_width(now, state.lastused))),
+            ..HwReport::default()
+        };
+
+        for dir in BOTH {
+            let rule = state.rules[dir as usize];
+            let to = &mut report.dirs[dir as usize];
+            to.state = match rule.is(STALE) || rule.is(RETRIED) {
+                true => Shown::Stale,
+                false => rule.shown(),
+            };
+            let since = match dir {
+                Direction::Original => self.since.load(Relaxed),
+                Direction::Reply => entry.reply_since(),
+            };
+            to.since = (since != 0).then(|| u64::from((now as u32).wrapping_sub(since)));
+            if to.state == Shown::Hardware {
+                continue;
+            }
+            if state.phase == Phase::Evicted {
+                to.add(Why::new(Reason::Ending));
+            }
+            if state.waiting > 0 {
+                to.add(Why::new(Reason::StaleRule));
+            }
+            if let Some(why) = why(dir) {
+                to.add(why);
+            } else if why(dir.reverse()).is_some() && !is_partial && !rule.is(WANTED) {
+                to.add(Why::new(Reason::OtherDirection));
+            }
+        }
+        Some(report)
     }
 
     /// As [`Self::push_wanted`]. Returns devices that are not used any more, to be dropped without the
@@ -532,6 +697,7 @@ impl HwFlow {
     /// Follows up a change: pushes what is wanted, sets `[HW_OFFLOAD]`, and lets go of what waits for
     /// the flow. Sleeps.
     fn update(self: &Arc<Self>, mut state: AttachedGuard<'_, State>) {
+        self.note_moves(&mut state);
         let left = self.push_rules(&mut state);
         // A successor has no rules before this one is clean, and sets the bit after it.
         self.conntrack.set_hw_offload(state.is_in_hardware());
@@ -606,24 +772,92 @@ impl HwFlow {
         self.evict();
     }
 
-    /// Takes the rules out of hardware; the flow goes on in software. Does not wait for drivers; sleeps.
-    pub(super) fn withdraw(self: &Arc<Self>) {
+    /// The route of a flow, which went by these paths, leads elsewhere. Sleeps.
+    pub(super) fn follow(self: &Arc<Self>, paths: &[Arc<Path>; 2]) {
+        match self.with_route(paths, |net, route| route.look_again(net)) {
+            Some(none) if none.refused.is_some() => {
+                self.leave(other_way(Cause::RouteMismatch), Some(none))
+            }
+            _ => self.evict_changed(),
+        }
+    }
+
+    /// Evicts the flow, and leaves its connection to the host until something changes: its next entry
+    /// would be no better. Does not wait for drivers; sleeps.
+    fn leave(self: &Arc<Self>, refusal: Refusal, none: Option<NoRoute>) {
+        let (refused, view) = none.map_or((None, None), |none| (none.refused, none.view));
+        let refusal = refused.map_or(refusal, |(dir, error)| Refusal {
+            dir,
+            cause: Cause::NotForwarded(error),
+        });
+        let monitor = self.monitor();
+        let state = self.lock();
+        let original = state
+            .entry()
+            .and_then(|entry| entry.describe_packets(Direction::Original));
+        drop(state);
+
+        // Not if it has a newer entry already, of which this one knows nothing.
+        let newest = monitor.flows().get(self.hashes[0]);
+        let has_newer = newest.is_some_and(|newest| {
+            newest.own.id != self.own.id && core::ptr::eq(newest.conntrack(), self.conntrack())
+        });
+        if !has_newer {
+            // Without memory, the next packet makes an entry, which comes here again.
+            let why = Why::of(&refusal.cause, 0, monitor.words());
+            let _ = LeftFlows::add(monitor.left(), &self.conntrack, view, (refusal.dir, why));
+        }
+        self.evict();
+        // Else when it has none any more.
+        let has_no_rules = self.lock().has_no_rules();
+        if has_no_rules {
+            self.conntrack.end_liberal();
+        }
+        monitor.log().refused(
+            jiffies64(),
+            self.conntrack.net(),
+            original.as_ref(),
+            &refusal,
+            InSoftware::Both,
+        );
+    }
+
+    /// Takes the rules out of hardware; the flow goes on in software. Returns whether there were, or were to
+    /// be, any. Does not wait for drivers; sleeps.
+    pub(super) fn withdraw(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
+        let was_wanted = state.rules.iter().any(|rule| rule.is(WANTED));
         state.want(false);
         self.update(state);
+        was_wanted
     }
 
     /// As [`Self::withdraw`] if a rule is, or is to be, in this port.
     pub(super) fn withdraw_from(self: &Arc<Self>, port: &Arc<Port>) {
-        let is_there = self
-            .lock()
-            .ports
-            .iter()
-            .flatten()
-            .any(|found| Arc::ptr_eq(found, port));
-        if is_there {
+        if self.other_direction(port).is_some() {
             self.withdraw();
         }
+    }
+
+    /// If a direction's rule is, or is to be, in this port: the other direction.
+    fn other_direction(&self, port: &Arc<Port>) -> Option<Direction> {
+        let state = self.lock();
+        let is_there = |&dir: &Direction| {
+            state
+                .port(dir)
+                .is_some_and(|found| Arc::ptr_eq(found, port))
+        };
+
+        BOTH.into_iter().find(is_there).map(Direction::reverse)
+    }
+
+    /// Returns whether the rule that sends to this port is being removed, and the driver has not failed to. Does
+    /// not sleep.
+    pub(super) fn is_leaving(&self, port: &Arc<Port>) -> bool {
+        self.other_direction(port).is_some_and(|dir| {
+            let rule = self.lock().rules[dir as usize];
+            (rule.is(INSTALLED) || rule.is(BUSY)) && !rule.is(WANTED) && !rule.is(STALE)
+        })
     }
 
     /// The entry is gone. Does not wait for drivers; sleeps.
@@ -645,13 +879,45 @@ impl HwFlow {
         }
     }
 
+    /// The entry of a connection of GRE is gone, if no newer one is there.
+    pub(super) fn release_gre(&self, entry: &FlowOffload) {
+        let newer = self.monitor().flows().get(self.hashes[0]);
+        let has_newer = newer.is_some_and(|newer| {
+            newer.own.id != self.own.id && core::ptr::eq(newer.conntrack(), self.conntrack())
+        });
+
+        if !has_newer {
+            aging::release_gre(entry);
+        }
+    }
+
     pub(super) fn conntrack(&self) -> &Conntrack {
         &self.conntrack
+    }
+
+    /// Returns when the last packet came, by hardware or software, in jiffies.
+    pub(super) fn last_packet(&self, entry: &FlowOffload) -> u32 {
+        let state = self.lock();
+        let by_software = aging::last_by_software(entry);
+        let is_newer = by_software.wrapping_sub(state.lastused) as i32 > 0;
+
+        // Else it is no packet that has set the timeout.
+        let is_known = entry.expires() != state.expires && is_newer;
+        if is_known || state.expires == 0 {
+            by_software
+        } else {
+            state.lastused
+        }
     }
 
     /// The core offers the flow. Does not wait for drivers; sleeps.
     pub(super) fn offer(self: &Arc<Self>, entry: &FlowOffload) {
         let now = jiffies64();
+        aging::keep_first_answer(entry);
+        aging::hold_gre(entry, now as u32);
+        if self.comes_otherwise(entry.net()) {
+            self.evict();
+        }
         let mut state = self.lock();
 
         if state.phase == Phase::Evicted {
@@ -668,23 +934,38 @@ impl HwFlow {
             self.log_waiting(entry);
             return self.push_wanted(state);
         }
-        if state.is_complete() {
+        if state.is_complete(entry) {
             return self.push_wanted(state);
         }
         let is_due = self.is_outdated(&state)
             || state.trouble.as_ref().is_none_or(|trouble| {
-                trouble
-                    .retry
-                    .is_over(now as u32, self.monitor().retry_generation())
+                let generation = self.monitor().retry_generation();
+                trouble.retry.is_over(now, generation)
             });
         if !is_due {
             return self.push_wanted(state);
         }
         self.push_wanted(state);
 
-        if let Err(refusal) = self.prepare(entry, now) {
-            self.refuse(refusal);
+        let mut other = None;
+        if let Err(refusal) = self.prepare(entry, now, &mut other) {
+            self.refuse_both(refusal, Some(other));
         }
+    }
+
+    /// Returns whether frames come in to another address of the host's than the rules ask for.
+    fn comes_otherwise(&self, net: &Net) -> bool {
+        if !self.lock().any_installed() {
+            return false;
+        }
+        let Some(paths) = self.monitor().index().paths_of(self) else {
+            return false;
+        };
+
+        BOTH.into_iter().zip(paths.iter().rev()).any(|(dir, back)| {
+            let dest = self.conntrack.last_frame(dir);
+            dest.is_some_and(|dest| !back.forward.is_received_at(net, dest))
+        })
     }
 
     /// Returns whether something has changed since the route was looked for in vain, or it has not been
@@ -700,8 +981,14 @@ impl HwFlow {
         }
     }
 
-    /// Finds the route, and has the rules installed.
-    fn prepare(self: &Arc<Self>, entry: &FlowOffload, now: u64) -> Result<(), Refusal> {
+    /// Finds the route, and has the rules installed. Tells in `other` what stands against the reply direction,
+    /// if it fails for the original one.
+    fn prepare(
+        self: &Arc<Self>,
+        entry: &FlowOffload,
+        now: u64,
+        other: &mut Option<Cause>,
+    ) -> Result<(), Refusal> {
         let net = entry.net();
         let refusal = |dir, cause| Refusal { dir, cause };
         let mut flow = Flow::new();
@@ -712,39 +999,89 @@ impl HwFlow {
             return Ok(());
         };
         let partial = self.monitor().config().keeps_partial;
-        let mut ports = self.table.ports(BOTH.map(|dir| flow.tuple(dir).ingress));
-        let is_stale = {
+        let mut ports = self
+            .own
+            .table
+            .ports(BOTH.map(|dir| flow.tuple(dir).ingress));
+        let (is_stale, is_new) = {
             let state = self.lock();
-            state.rules.map(|rule| rule.is(STALE))
+            (
+                state.rules.map(|rule| rule.is(STALE)),
+                state.trouble.is_none(),
+            )
         };
 
         // No driver is bothered with one direction if there cannot be a rule for the other.
-        let mut first = None;
-        let mut wanted = [true; 2];
+        let mut causes = [None; 2];
+        let paths = self.monitor().index().paths_of(self);
+        let way = paths
+            .as_ref()
+            .map_or([Ok(()); 2], |paths| Self::add_way(&mut flow, paths));
         for dir in BOTH {
             if is_stale[dir as usize] {
-                return Err(refusal(dir, Cause::StaleRule));
+                causes[dir as usize] = Some(Cause::StaleRule);
+                continue;
             }
+            // The work of the direction that comes first translates it before it calls a driver.
+            let is_checked_later = is_tracked && is_new && (partial || dir == Direction::Original);
             let result = match &ports[dir as usize] {
-                Some(port) if port.device().may_take_rules() => port.device().check(&flow, dir),
+                Some(port) if port.device().may_take_rules() => {
+                    port.device().check(&flow, dir, is_checked_later)
+                }
+                Some(port) if port.device().dev().is_switched_off() => {
+                    Err(Cause::SwitchedOff(flow.tuple(dir).ingress))
+                }
                 _ => Err(Cause::NotBound(flow.tuple(dir).ingress)),
             };
-            if let Err(cause) = result {
-                if !partial || !is_tracked {
-                    return Err(refusal(dir, cause));
+            let result = way[dir as usize].and(result);
+            let check_shapers = || match &paths {
+                Some(paths) => {
+                    let path = &paths[dir as usize].forward;
+                    self.monitor().shapers().check(net, path)
                 }
-                wanted[dir as usize] = false;
-                first = first.or(Some(refusal(dir, cause)));
+                None => Ok(()),
+            };
+            // Nothing is sent past a qdisc if the other direction has failed.
+            let is_alone = causes[0].is_some() && !(partial && is_tracked && !is_stale[0]);
+            let result = match is_alone {
+                true => result,
+                false => result.and_then(|()| check_shapers()),
+            };
+            causes[dir as usize] = result.err();
+        }
+        // The device's work never gets to translate it if the other direction has failed.
+        if let ([None, Some(_)], true, [Some(port), _]) = (causes, is_tracked && !partial, &ports) {
+            causes[0] = port.device().check(&flow, Direction::Original, false).err();
+        }
+        let mut wanted = causes.map(|cause| cause.is_none());
+        let mut first = match causes {
+            [Some(cause), reply] => {
+                *other = reply;
+                Some(refusal(Direction::Original, cause))
+            }
+            [None, reply] => reply.map(|cause| refusal(Direction::Reply, cause)),
+        };
+        if let Some(first) = first {
+            if !partial || !is_tracked || is_stale.contains(&true) {
+                return Err(first);
             }
         }
         if !is_tracked {
-            let has_tunnel = flow.tuples.iter().any(|tuple| tuple.lwtunnel.is_some());
-            let cause = if has_tunnel {
-                Cause::RouteTunnel
-            } else {
-                Cause::RouteMismatch
-            };
-            return Err(refusal(Direction::Original, cause));
+            return Err(other_way(mismatch(&flow)));
+        }
+
+        for dir in BOTH {
+            wanted[dir as usize] &= !entry.is_left_to_host(dir);
+        }
+        for (dir, cause) in self.ask_for_room(&ports, &wanted, now) {
+            if !partial {
+                return Err(refusal(dir, cause));
+            }
+            wanted[dir as usize] = false;
+            match first {
+                None => first = Some(refusal(dir, cause)),
+                Some(_) => *other = Some(cause),
+            }
         }
 
         let mut state = self.lock();
@@ -760,6 +1097,82 @@ impl HwFlow {
         }
         self.push_wanted(state);
         first.map_or(Ok(()), Err)
+    }
+
+    /// Adds to `flow` what its entry does not say of the ways of its packets, which are these. Fails for a
+    /// direction whose way is not for hardware.
+    fn add_way(flow: &mut Flow, paths: &[Arc<Path>; 2]) -> [Result<(), Cause>; 2] {
+        BOTH.map(|dir| {
+            let path = &paths[dir as usize].forward;
+            let back = &mut flow.tuples[dir.reverse() as usize];
+            back.dest = path.other_receiver();
+            back.priorities = path.priorities().ok_or(Cause::Priority)?;
+            if path.is_limited_by_device() {
+                Ok(())
+            } else {
+                Err(Cause::Mtu)
+            }
+        })
+    }
+
+    /// Asks the devices for room for those of the wanted rules that are not installed yet. Returns what
+    /// stands against them.
+    fn ask_for_room(
+        &self,
+        ports: &[Option<Arc<Port>>; 2],
+        wanted: &[bool; 2],
+        now: u64,
+    ) -> impl Iterator<Item = (Direction, Cause)> {
+        let generation = self.monitor().retry_generation();
+        let mut state = self.lock();
+        let missing = BOTH.map(|dir| {
+            let rule = *state.rule(dir);
+            let is_missing = wanted[dir as usize] && !rule.is(INSTALLED) && !rule.is(BUSY);
+            ports[dir as usize].as_ref().filter(|_| is_missing)
+        });
+        let causes = missing.map(|port| port.and_then(|port| port.device().check_room().err()));
+        let trouble = state.trouble.as_deref_mut();
+        let granted = trouble
+            .filter(|trouble| trouble.retry.is_refused())
+            .and_then(|trouble| {
+                let grant = if trouble.retry.waits(generation) {
+                    Self::take_room(
+                        missing.map(|port| port.map(|port| &**port.device().room())),
+                        now,
+                    )
+                } else {
+                    // Something has changed since.
+                    Some(Grant::Place)
+                };
+                trouble.retry.set_grant(grant);
+                grant
+            });
+        let causes = if granted.is_some() { [None; 2] } else { causes };
+
+        BOTH.into_iter()
+            .zip(causes)
+            .filter_map(|(dir, cause)| Some((dir, cause?)))
+    }
+
+    /// Takes the places for the rules of a flow that waits in those of the devices that are tight.
+    fn take_room(rooms: [Option<&Room>; 2], now: u64) -> Option<Grant> {
+        let tight = rooms.map(|room| room.filter(|room| room.is_tight(now)));
+        let asked = match tight {
+            [Some(this), Some(other)] if core::ptr::eq(this, other) => [Some((this, 2)), None],
+            _ => tight.map(|room| room.map(|room| (room, 1))),
+        };
+        let mut asked = asked.into_iter().flatten();
+
+        // Neither is taken if the other one is not to be had.
+        if !asked.clone().all(|(room, count)| room.may_try(now, count)) {
+            return None;
+        }
+        asked.try_fold(None, |grant, (room, count)| {
+            match room.take(now, count)? {
+                Grant::Place => Some(grant.or(Some(Grant::Place))),
+                Grant::Probe => Some(Some(Grant::Probe)),
+            }
+        })?
     }
 
     /// Looks up the route, and has events find the flow. Returns whether the host would send its packets
@@ -780,42 +1193,48 @@ impl HwFlow {
         }
 
         let generation = monitor.event_generation();
-        let Some(route) = FlowRoute::find(net, flow, self.conntrack.mark()) else {
-            let is_stale = self.may_be_stale(entry, phase, now);
-            let mut state = self.lock();
-            if state.phase != Phase::Evicted {
-                state.phase = Phase::Unrouted;
+        let ct_mark = self.conntrack.mark();
+        let last_packets = LastPackets::of(&self.conntrack, net);
+        let found = match last_packets {
+            LastPackets::Known(marks) => match FlowRoute::find(net, flow, marks) {
+                Ok(route) => Ok((route, marks)),
+                Err(none) => Err(Some(none)),
+            },
+            LastPackets::Unknown => Err(None),
+        };
+        let (mut route, marks) = match found {
+            Ok(found) => found,
+            Err(none) => {
+                self.lock().ct_mark = ct_mark;
+                return self.lose_track(entry, flow, phase, now, none);
             }
-            drop(state);
-            if is_stale {
-                self.evict();
-                return None;
-            }
-            return Some(false);
         };
 
+        route.received_at(net, BOTH.map(|dir| self.conntrack.last_frame(dir)));
+
         // What cannot be followed, for lack of memory, must not go on.
-        if monitor
-            .index()
-            .insert(&route, nat_addresses(flow), self)
-            .is_err()
-        {
+        let kept = self.keep_marks(ct_mark, marks).and_then(|()| {
+            let addresses = nat_addresses(flow);
+            monitor.index().insert(&route, addresses, self)
+        });
+        if kept.is_err() {
             self.evict();
             return None;
         }
         monitor.stale().forget(&self.conntrack);
+        monitor.left().forget(&self.conntrack);
         let mut state = self.lock();
         let is_evicted = state.phase == Phase::Evicted;
         if !is_evicted {
             state.phase = Phase::Tracked;
-            let marks = route.marks();
-            state.mark = marks.mark;
-            state.mark_use = marks.with;
         }
         drop(state);
         if is_evicted {
             monitor.index().remove(self);
             return None;
+        }
+        for (dir, (path, _)) in BOTH.into_iter().zip(route.hops()) {
+            entry.limit_mtu(dir, path.mtu());
         }
         // What has changed before the index had the flow can be seen by now.
         if monitor.event_generation() != generation && !route.is_current(net) {
@@ -825,12 +1244,58 @@ impl HwFlow {
         Some(true)
     }
 
+    /// Keeps by what packets were routed. Sleeps; fails with `ENOMEM`.
+    fn keep_marks(&self, ct_mark: u32, marks: [Marks; 2]) -> Result {
+        if self.lock().set_marks(ct_mark, marks).is_ok() {
+            return Ok(());
+        }
+        let new = KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT)?;
+        let mut state = self.lock();
+        let unused = match state.trouble {
+            Some(_) => Some(new),
+            None => {
+                state.trouble = Some(new);
+                None
+            }
+        };
+        let kept = state.set_marks(ct_mark, marks);
+        drop(state);
+        drop(unused);
+        kept
+    }
+
+    /// The host would not send the packets as the entry does, or it is not known by what they are routed.
+    /// As [`Self::track`].
+    fn lose_track(
+        self: &Arc<Self>,
+        entry: &FlowOffload,
+        flow: &Flow,
+        phase: Phase,
+        now: u64,
+        none: Option<NoRoute>,
+    ) -> Option<bool> {
+        let refused = none.as_ref().and_then(|none| none.refused);
+        if refused.is_none() && self.may_be_stale(entry, phase, now) {
+            self.evict();
+            return None;
+        }
+        if refused.is_some() || is_frozen(entry) {
+            self.leave(other_way(mismatch(flow)), none);
+            return None;
+        }
+        // What C asks for with each packet is not wrong.
+        let mut state = self.lock();
+        if state.phase != Phase::Evicted {
+            state.phase = Phase::Unrouted;
+        }
+        Some(false)
+    }
+
     /// Returns whether the mismatch may come from a route change after the entry was created.
     fn may_be_stale(&self, entry: &FlowOffload, phase: Phase, now: u64) -> bool {
         let monitor = self.monitor();
-        let is_frozen = BOTH.iter().any(|&dir| entry.is_xmit_direct(dir));
 
-        is_frozen
+        is_frozen(entry)
             && match phase {
                 Phase::New => monitor.stale().rejects(
                     &self.conntrack,
@@ -842,14 +1307,60 @@ impl HwFlow {
             }
     }
 
+    /// Returns the index of the device by which packets of a direction come in, as long as there is an entry.
+    fn ingress(&self, dir: Direction) -> Option<u32> {
+        Some(self.lock().entry()?.iifidx(dir))
+    }
+
+    /// Returns what is known of the room in the device of a direction.
+    fn room(&self, state: &AttachedGuard<'_, State>, dir: Direction) -> Option<Arc<Room>> {
+        if let Some(port) = state.port(dir) {
+            return Some(port.device().room().clone());
+        }
+        let ifindex = state.entry()?.describe_packets(dir)?.ingress;
+        let [port, _] = self.own.table.ports([ifindex; 2]);
+        port.map(|port| port.device().room().clone())
+    }
+
     /// Something stands against a direction. Sleeps.
     fn refuse(self: &Arc<Self>, refusal: Refusal) {
+        self.refuse_both(refusal, None);
+    }
+
+    /// As [`Self::refuse`], and `other` against the other direction, or nothing; `None` if that is not known.
+    fn refuse_both(self: &Arc<Self>, refusal: Refusal, other: Option<Option<Cause>>) {
         let now = jiffies64();
         let monitor = self.monitor();
+        let (refusal, other) = match other {
+            Some(Some(cause)) if cause.needs_host() && !refusal.cause.needs_host() => {
+                let dir = refusal.dir.reverse();
+                (Refusal { dir, cause }, Some(Some(refusal.cause)))
+            }
+            other => (refusal, other),
+        };
+        if refusal.cause.needs_host() {
+            let paths = monitor.index().paths_of(self);
+            let look = |net: &Net, route: &KnownRoute<'_>| route.look_again(net);
+            let none = paths.and_then(|paths| self.with_route(&paths, look));
+            return self.leave(refusal, none);
+        }
         let mut trouble = KBox::new(Trouble::default(), GFP_KERNEL_ACCOUNT).ok();
+        let ingress = self.ingress(refusal.dir).unwrap_or(0);
+        let why = Why::of(&refusal.cause, ingress, monitor.words());
+        let keeps_partial = monitor.config().keeps_partial;
+        let other_ingress = self.ingress(refusal.dir.reverse()).unwrap_or(0);
+        let other_why = match other {
+            Some(other) => Some(other.map(|cause| Why::of(&cause, other_ingress, monitor.words()))),
+            // The other one's rule is not wanted any more.
+            None => (!keeps_partial).then_some(None),
+        };
         let mut state = self.lock();
+        let room = match refusal.cause.hope() {
+            Hope::Room => self.room(&state, refusal.dir),
+            _ => None,
+        };
 
-        if monitor.config().keeps_partial {
+        if keeps_partial {
             state.rule(refusal.dir).set(WANTED, false);
         } else {
             state.want(false);
@@ -861,10 +1372,16 @@ impl HwFlow {
         if let Some(trouble) = &mut state.trouble {
             let generation = monitor.retry_generation();
             trouble.refused_at = now as u32;
-            trouble.retry.refused(now as u32, generation);
+            trouble.why[refusal.dir as usize] = Some(why);
+            if let Some(other_why) = other_why {
+                trouble.why[refusal.dir.reverse() as usize] = other_why;
+            }
+            trouble
+                .retry
+                .refused(now, generation, refusal.cause.hope(), room);
         }
-        let other = refusal.dir.reverse();
-        let what = if state.rule(other).is(WANTED) {
+        let other_dir = refusal.dir.reverse();
+        let what = if state.rule(other_dir).is(WANTED) {
             InSoftware::One
         } else {
             InSoftware::Both
@@ -897,7 +1414,7 @@ impl HwFlow {
                     let _ = port.device().push(self, dir, lane);
                     break;
                 }
-                Step::Add(port) => match self.add_rule(dir, &port, draft) {
+                Step::Add(port, grant) => match self.add_rule(dir, &port, draft, grant) {
                     Ok(true) => break,
                     Ok(false) => {}
                     Err(cause) => self.refuse(Refusal { dir, cause }),
@@ -935,12 +1452,19 @@ impl HwFlow {
             || state.is_installed(Direction::Original);
         let step = match (rule.is(WANTED), rule.is(INSTALLED)) {
             (true, false) if is_next && state.waiting == 0 => {
+                let grant = state
+                    .trouble
+                    .as_ref()
+                    .and_then(|trouble| trouble.retry.grant());
                 // The core is about to take it away: nothing is to be installed any more.
                 let Some(entry) = state.entry().filter(|entry| !entry.is_leaving()) else {
                     return Step::Nothing;
                 };
+                if self.conntrack.is_dying() {
+                    return Step::Nothing;
+                }
                 match entry.describe(entry.net(), flow) {
-                    Some(()) => Step::Add(port),
+                    Some(()) => Step::Add(port, grant),
                     None => return Step::Nothing,
                 }
             }
@@ -948,7 +1472,7 @@ impl HwFlow {
             (true, true) if rule.is(POLL) => Step::Poll(port),
             _ => return Step::Nothing,
         };
-        let (Step::Add(port) | Step::Remove(port) | Step::Poll(port)) = &step else {
+        let (Step::Add(port, _) | Step::Remove(port) | Step::Poll(port)) = &step else {
             return step;
         };
         if !Arc::ptr_eq(port.device(), device) {
@@ -969,24 +1493,36 @@ impl HwFlow {
         dir: Direction,
         port: &Port,
         draft: &mut RuleDraft,
+        grant: Option<Grant>,
     ) -> Result<bool, Cause> {
-        let result = match port.reserve() {
+        let paths = self.monitor().index().paths_of(self);
+        let way = paths.map_or(Ok(()), |paths| {
+            Self::add_way(&mut draft.flow, &paths)[dir as usize]
+        });
+        let result = way.and_then(|()| match port.reserve() {
             // The entry may be freed, but the connection, and so the namespace, is not.
             Ok(()) => port
                 .device()
-                .add_rule(self.id(dir, port), dir, self.conntrack.net(), draft)
+                .add_rule(self.id(dir, port), dir, self.conntrack.net(), draft, grant)
                 .inspect_err(|_| port.release()),
             Err(_) => Err(Cause::NotBound(draft.flow.tuple(dir).ingress)),
-        };
+        });
         let mut state = self.lock();
         let rule = state.rule(dir);
 
         rule.set(BUSY, false);
         rule.set(INSTALLED, result.is_ok());
+        // It may have ended meanwhile.
+        if self.conntrack.is_dying() {
+            state.want(false);
+        }
         let is_settled = state.is_settled(dir);
         if result.is_ok() {
             let now = jiffies64() as u32;
             state.polled = now;
+            if let Some(trouble) = &mut state.trouble {
+                trouble.why[dir as usize] = None;
+            }
             if !state.is_installed(dir.reverse()) {
                 state.lastused = now;
             }
@@ -995,7 +1531,7 @@ impl HwFlow {
                 .trouble
                 .as_ref()
                 .is_some_and(|trouble| trouble.successors.is_empty());
-            let trouble = if is_whole && is_over {
+            let trouble = if is_whole && is_over && !state.has_other_marks() {
                 state.trouble.take()
             } else {
                 None
@@ -1014,17 +1550,19 @@ impl HwFlow {
         let mut result = Ok(());
 
         // What it did since it was last asked goes to conntrack.
-        let is_lost = match self.table.has_counter() {
+        let is_lost = match self.own.table.has_counter() {
             true => match device.rule_stats(id) {
                 Ok(stats) => {
-                    self.account(dir, stats);
+                    self.account(dir, device, stats);
                     false
                 }
                 Err(Lost) => true,
             },
             false => is_retried && device.has_lost(id),
         };
-        if !is_lost {
+        if is_lost {
+            device.stats().lost();
+        } else {
             result = device.del_rule(id);
         }
 
@@ -1043,6 +1581,7 @@ impl HwFlow {
                 rule.set(INSTALLED, false);
                 rule.set(RETRIED, false);
                 drop(state);
+                device.rule_gone();
                 port.release();
                 let state = self.lock();
                 let is_settled = state.is_settled(dir);
@@ -1074,8 +1613,14 @@ impl HwFlow {
             device.dev(),
             Rules,
             "the driver did not remove a rule: {}; it goes on forwarding, the removal will be \
-             tried again\n",
-            error
+             tried again{}\n",
+            error,
+            if device.dev().is_switched_off() {
+                ". Switch hw-tc-offload on again (ethtool -K), take the device out of the \
+                 flowtable, and then switch it off"
+            } else {
+                ""
+            }
         );
     }
 
@@ -1099,6 +1644,7 @@ impl HwFlow {
             state.rule(dir).set(INSTALLED, false);
             state.rule(dir).set(RETRIED, false);
             drop(state);
+            port.device().stats().gone();
             port.release();
             self.update(self.lock());
         }
@@ -1118,14 +1664,17 @@ impl HwFlow {
         rule.set(RETRIED, false);
         drop(state);
         if let Some(port) = port {
+            port.device().stats().gone();
             port.set_stale(false);
             port.release();
         }
         self.update(self.lock());
     }
 
-    fn account(&self, dir: Direction, stats: FlowStats) {
-        if self.table.has_counter() && stats.packets > 0 {
+    fn account(&self, dir: Direction, device: &OffloadDevice, stats: FlowStats) {
+        device.stats().forwarded(&stats);
+        self.monitor().counters().add(self.own.id, dir, &stats);
+        if self.own.table.has_counter() && stats.packets > 0 {
             self.conntrack.account(dir, stats.packets, stats.bytes);
         }
     }
@@ -1160,7 +1709,7 @@ impl HwFlow {
                     }
                 }
                 drop(state);
-                self.account(dir, stats);
+                self.account(dir, port.device(), stats);
                 // Not all drivers count packets.
                 if stats.packets > 0 || is_hit {
                     self.verify(dir);
@@ -1172,6 +1721,8 @@ impl HwFlow {
                 state.rule(dir).set(INSTALLED, false);
                 state.want(false);
                 drop(state);
+                port.device().stats().lost();
+                port.device().rule_gone();
                 port.release();
                 self.update(self.lock());
                 false
@@ -1204,7 +1755,7 @@ impl HwFlow {
     /// Calls `f`, which must not sleep, with the route of a flow by these paths, if it has an entry.
     pub(super) fn with_route<R>(
         &self,
-        paths: &[Arc<super::index::Path>; 2],
+        paths: &[Arc<Path>; 2],
         f: impl FnOnce(&Net, &KnownRoute<'_>) -> R,
     ) -> Option<R> {
         let state = self.lock();
@@ -1271,6 +1822,36 @@ impl HwFlow {
         }
     }
 
+    /// Returns whether the way of the flow is that of the connection's mark, which nobody tells of.
+    fn has_way_of_mark(&self, state: &mut State, entry: &FlowOffload) -> bool {
+        let mark = self.conntrack.mark();
+
+        mark == state.ct_mark
+            || state.phase == Phase::New
+            || state.phase == Phase::Tracked && Self::follow_mark(state, entry, mark)
+    }
+
+    /// Looks whether the connection's new mark leads the same way, and takes it over if so: by packets
+    /// that had the old one.
+    #[cold]
+    #[inline(never)]
+    fn follow_mark(state: &mut State, entry: &FlowOffload, ct_mark: u32) -> bool {
+        let net = entry.net();
+        let mut flow = Flow::new();
+        let marks = state.marks().map(|marks| Marks {
+            mark: match marks.mark == state.ct_mark {
+                true => ct_mark,
+                false => marks.mark,
+            },
+            ..marks
+        });
+        let is_same = !net.has_policies()
+            || entry
+                .describe(net, &mut flow)
+                .is_some_and(|()| FlowRoute::find(net, &flow, marks).is_ok());
+        is_same && state.set_marks(ct_mark, marks).is_ok()
+    }
+
     /// Looks at the flow once a second: as long as hardware has it, it lives as long as packets come by
     /// there, and the core need not ask for that. Returns whether its time is over. Does not sleep.
     pub(super) fn gc(self: &Arc<Self>, entry: &FlowOffload) -> bool {
@@ -1280,37 +1861,73 @@ impl HwFlow {
         if state.phase == Phase::Evicted {
             return true;
         }
+        if !self.has_way_of_mark(&mut state, entry) {
+            // By the direction that comes first, another entry is made, which is not to be taken for right
+            // with the last packet of the other one.
+            self.conntrack.forget_packets();
+            return true;
+        }
+        aging::hold_gre(entry, now);
         if !state.any_installed() {
-            return false;
+            drop(state);
+            return aging::gc_in_software(entry);
         }
         let lifetime = entry.lifetime() as u32;
         let expires = entry.expires();
         let second = ms(1000) as u32;
-        // The core asks for statistics in the last nine tenths of the lifetime, and sets the timeout
-        // for a packet in software if that makes a difference of more than a second.
-        let is_ours = lifetime > 10 * (second + 1);
+        // The core sets the timeout for a packet in software if that makes a difference of more than a
+        // second. (It asks for statistics in the last nine tenths of the lifetime.)
+        let is_ours = lifetime > 3 * (second + 1);
         if expires != state.expires {
             let by_software = expires.wrapping_sub(lifetime);
             if by_software.wrapping_sub(state.lastused) as i32 > 0 {
                 state.lastused = by_software;
             }
         }
-        let idle = now.wrapping_sub(state.lastused);
-        let polled_after = state.polled.wrapping_sub(state.lastused);
-        let is_over = idle as i32 >= lifetime as i32;
-        if is_over && polled_after as i32 >= lifetime as i32 {
-            entry.set_expires(now);
+        let age = Age::of(entry, now, state.lastused);
+        state.lastused = age.last;
+        let is_over = age.is_over(now, lifetime);
+        // It was asked for packets when it was already.
+        let is_sure = age.is_over(state.polled, lifetime);
+        if aging::is_answered(entry) || is_over && is_sure || entry.is_of_old_ruleset() {
+            age.conclude(entry, now);
             return true;
         }
         if is_ours {
             state.expires = now.wrapping_add(lifetime - second - 1);
             entry.set_expires(state.expires);
         }
-        if is_over || now.wrapping_sub(state.polled) >= second.max(lifetime / 10) {
+        // Where a poll finds packets, the look-up of their route tells the group that its bucket is in use.
+        let interval = match entry.net().has_resilient_groups() {
+            true => second / 2,
+            false => second.max(lifetime / 10),
+        };
+        if is_over || now.wrapping_sub(state.polled) >= interval {
             self.request_poll(&mut state, now);
             self.push_wanted(state);
         }
         false
+    }
+}
+
+/// Whether the fast path goes by what C has found when it made the entry, and does not ask again.
+fn is_frozen(entry: &FlowOffload) -> bool {
+    BOTH.iter().any(|&dir| entry.is_xmit_direct(dir))
+}
+
+/// The host sends the packets of a flow another way.
+fn other_way(cause: Cause) -> Refusal {
+    Refusal {
+        dir: Direction::Original,
+        cause,
+    }
+}
+
+/// Why the route of a flow is not found.
+fn mismatch(flow: &Flow) -> Cause {
+    match flow.tuples.iter().any(|tuple| tuple.lwtunnel.is_some()) {
+        true => Cause::RouteTunnel,
+        false => Cause::RouteMismatch,
     }
 }
 
@@ -1324,73 +1941,6 @@ fn nat_addresses(flow: &Flow) -> [Option<IpAddr>; 2] {
     ]
 }
 
-/// When a refused flow may be offered to the driver again.
-///
-/// The core offers a flow again each second in which packets of it reach the host. A driver that had no
-/// room a second ago hardly has any now, so each refusal doubles the time until the next try. A
-/// device that joins the table, goes up or down changes everything.
-#[derive(Default)]
-pub(super) struct Backoff {
-    until: u32,
-    generation: u32,
-    refusals: u8,
-}
-
-impl Backoff {
-    /// No longer than 64 seconds: 1 << 6.
-    const MAX_SHIFT: u8 = 6;
-
-    /// Returns whether a try may be made at `now`, in jiffies, in this generation.
-    fn is_over(&self, now: u32, generation: u32) -> bool {
-        // More than the longest time: it was so long ago that jiffies have gone round.
-        let left = self.until.wrapping_sub(now).wrapping_sub(1);
-
-        self.refusals == 0 || left >= Self::time(Self::MAX_SHIFT) || generation != self.generation
-    }
-
-    fn time(shift: u8) -> u32 {
-        (ms(1000) as u32) << shift
-    }
-
-    /// A try has failed at `now`.
-    fn refused(&mut self, now: u32, generation: u32) {
-        self.generation = generation;
-        self.until = now.wrapping_add(Self::time(self.refusals.min(Self::MAX_SHIFT)));
-        self.refusals = self.refusals.saturating_add(1);
-    }
-}
-
 // Locks are larger where they are checked.
 #[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_DEBUG_LOCK_ALLOC, CONFIG_PREEMPT_RT)))]
 kernel::build_assert::static_assert!(size_of::<usize>() + size_of::<HwFlow>() <= 192);
-
-#[kernel::macros::kunit_tests(nft_offload_hw_flow)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_flow_waits_twice_as_long_each_time() {
-        let second = ms(1000) as u32;
-        let mut backoff = Backoff::default();
-        let mut now = u32::MAX - 10 * second;
-        let mut waits = [0; 9];
-
-        assert!(backoff.is_over(now, 1));
-        for wait in &mut waits {
-            backoff.refused(now, 1);
-            assert!(!backoff.is_over(now, 1));
-            assert!(backoff.is_over(now, 2));
-            while !backoff.is_over(now, 1) {
-                now = now.wrapping_add(second);
-                *wait += 1;
-            }
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-
-        backoff = Backoff::default();
-        backoff.refused(now, 1);
-        assert!(backoff.is_over(now.wrapping_add(second), 1));
-        // Jiffies have gone round.
-        assert!(backoff.is_over(now.wrapping_sub(64 * second), 1));
-    }
-}

@@ -198,6 +198,13 @@ impl Index {
         forward: &ForwardPath,
         addr: IpAddr,
     ) -> Result<Arc<Destination>> {
+        // Mostly there is one, by this path.
+        let first = maps.destinations.cursor_lower_bound(&(addr, 0));
+        if let Some((_, found)) = first.as_ref().map(|cursor| cursor.current()) {
+            if found.addr == addr && found.path.forward == *forward {
+                return Ok(found.clone());
+            }
+        }
         let path = self.path(maps, forward)?;
         let key = (addr, path.number);
         if let Some(found) = maps.destinations.get(&key) {

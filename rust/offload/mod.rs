@@ -9,6 +9,9 @@
 //!                        device: queue ─▶ work ─▶ hw_flow ─▶ translate ─▶ (FlowRule) ─▶ driver
 //!                                         ▲ push
 //! notifiers ─▶ monitor: work ─▶ index ─▶ hw_flow: evict
+//!
+//! nf_flowtable_type::gc ─▶ table ─▶ hw_flow: aging
+//!                            └────▶ plain: aging, queue ─▶ work ─▶ route     (tables without `flags offload`)
 //! ```
 //!
 //! A driver is called by the works of its own device ([`device`]), and where it is bound or unbound
@@ -28,8 +31,10 @@
 //! | path | [`ForwardPath`](route::ForwardPath): neighbour, headers and device by which packets leave |
 //! | route | [`FlowRoute`](route::FlowRoute): both directions' paths, and the keys by which they were found |
 //! | destination | [`Destination`](index::Destination): an address that gets packets by a path |
+//! | tight | a device without room for rules, until no flow waits for it: [`Room`](backoff::Room) |
 //! | to evict | to take the rules out of hardware and tear the entry down, as the host would do otherwise |
 //! | to withdraw | to take the rules out of hardware; the entry goes on in software |
+//! | to leave | to evict for as long as nothing changes ([`left`]): the connection is as one without a flowtable |
 //! | stale rule | one that the driver failed to remove |
 //! | stale entry | one that was made before a change and is offered after it |
 //! | dialect | [`Dialect`](translate::Dialect): how a driver reads a rule |
@@ -41,15 +46,16 @@
 //! | lock | held where |
 //! |---|---|
 //! | RTNL | nftables' notifier of devices calls; [`registry::Binder`] waits for it with nothing else held, all others only try |
-//! | `commit_mutex` (nftables) | devices join and leave tables; waits for the rules of a device that leaves |
-//! | `joined` of a [`table::Table`] | devices join and leave it |
+//! | `commit_mutex` (nftables) | devices join and leave tables; waits for the rules of a device that leaves, and those that send to it |
+//! | `nl_cb_mutex` of a netlink socket, then that of a [`KnownTable`](crate::netfilter::known::KnownTable) | a dump looks at a few entries; nothing waits for memory or drivers meanwhile |
+//! | `joined` of a [`table::Table`] | devices join and leave it, a dump names them |
 //! | `bound` of [`registry::BoundDevices`] | drivers are bound and unbound |
 //! | `ends` of a [`device::OffloadDevice`] | its works come to an end; held while its driver is called |
 //! | `users` of a [`monitor::Monitor`], then `watch_lock` of a namespace (c/notifier.c) | tables come and go; a namespace's FIB notifier is registered |
 //! | `block_setup_lock` (c/flow_block.c) | the same, and an indirect driver unregisters |
 //! | a block's own lock (c/flow_block.c) | for reading: its driver is asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
 //! | `rules` of a [`device::Port`] | rules are counted, for a moment |
-//! | `inserting` of [`flow_hash::HashTable`], one shard, then [`index::Index`] | looked into, for a moment; memory may be asked for |
+//! | `inserting` of [`flow_hash::HashTable`], one shard of the first hash, one of the second, then [`index::Index`] | looked into, for a moment; memory may be asked for |
 //! | a flow's state ([`Attached`](crate::netfilter::attach::Attached)) | spinlock; one at a time |
 //! | a device's queue; its driver; the list of [`Tables`](crate::netfilter::flowtable::Tables); `xa_lock` of a table's ports | spinlocks, for a moment |
 //!
@@ -60,15 +66,25 @@
 #![forbid(unsafe_code)]
 
 mod aging;
+mod backoff;
 pub(crate) mod config;
 mod device;
+mod device_stats;
+pub(crate) mod family;
+mod flow_counters;
 mod flow_hash;
 mod hw_flow;
 mod index;
+mod left;
+mod members;
 mod monitor;
+mod plain;
 mod refusal;
 mod registry;
+mod report;
 mod route;
+mod shapers;
 mod stale;
 pub(crate) mod table;
 pub(crate) mod translate;
+mod why;

@@ -18,14 +18,20 @@ use crate::{
     },
     offload::{
         config::Config,
+        flow_counters::FlowCounters,
         flow_hash::HashTable,
         hw_flow::HwFlow,
         index::{Destination, Index, Path, Prefix},
+        left::LeftFlows,
+        members::MissingMembers,
+        plain::PlainEntries,
         refusal::RefusalLog,
         registry::BoundDevices,
         route::ForwardPath,
+        shapers::Shapers,
         stale::StaleEntryFilter,
-        table::Table, //
+        table::Table,
+        why::Words, //
     },
     time::{jiffies64, ms},
     work::{cond_resched, Queue, Work, Worker, Workqueue}, //
@@ -50,14 +56,23 @@ use kernel::{
 pub(crate) struct Monitor {
     config: Config,
     net: Arc<NetRef>,
-    #[pin]
-    tables: Tables<Table>,
+    tables: Arc<Tables<Table>>,
     #[pin]
     flows: HashTable<HwFlow>,
     #[pin]
     index: Index,
-    stale: StaleEntryFilter,
+    stale: Arc<StaleEntryFilter>,
+    plain: Arc<Worker<PlainEntries>>,
+    left: Arc<Worker<LeftFlows>>,
     log: RefusalLog,
+    #[pin]
+    words: Words,
+    #[pin]
+    counters: FlowCounters,
+    #[pin]
+    missing: MissingMembers,
+    #[pin]
+    shapers: Shapers,
     /// Events of neighbours and devices.
     urgent: Queue<Event>,
     /// All other events.
@@ -72,7 +87,7 @@ pub(crate) struct Monitor {
     last_eviction: Atomic<u64>,
     /// [`Net::route_generation`] as of the last look, until routes are watched.
     routes: Atomic<u64>,
-    watcher: Arc<Worker<RouteWatcher>>,
+    watcher: Arc<Worker<Watcher>>,
     #[pin]
     users: Mutex<Users>,
 }
@@ -88,7 +103,7 @@ struct Users {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
     First,
-    /// After [`Monitor::DEFER_MS`].
+    /// After [`Monitor::DEFER_MS`], or where the host would not ask by itself.
     Second,
 }
 
@@ -106,23 +121,32 @@ impl Monitor {
         workqueue: &Arc<Workqueue>,
     ) -> Result<Arc<Worker<Self>>> {
         let net = Arc::pin_init(token.into_ref(), GFP_KERNEL_ACCOUNT)?;
-        let watcher = RouteWatcher {
+        let watcher = Watcher {
             net: net.clone(),
-            is_done: Atomic::new(false),
+            watches_routes: Atomic::new(false),
         };
+        let left = LeftFlows::new(workqueue, &net)?;
         let watcher = Worker::new(workqueue, watcher)?;
-        let stale = StaleEntryFilter::new()?;
+        let stale = Arc::new(StaleEntryFilter::new()?, GFP_KERNEL_ACCOUNT)?;
+        let tables = Arc::pin_init(Tables::new(), GFP_KERNEL_ACCOUNT)?;
+        let plain = PlainEntries::new(workqueue, &net, &tables, &stale, &left)?;
 
         Worker::pin_init(
             workqueue,
             pin_init!(Self {
                 config,
                 net,
-                tables <- Tables::new(),
+                tables,
                 flows <- HashTable::new(),
                 index <- Index::new(),
                 stale,
+                plain,
+                left,
                 log: RefusalLog::new(config.report),
+                words <- Words::new(),
+                counters <- FlowCounters::new(),
+                missing <- MissingMembers::new(),
+                shapers <- Shapers::new(config.bypasses_qdisc),
                 urgent: Queue::new(),
                 bulk: Queue::new(),
                 deferred: Queue::new(),
@@ -153,6 +177,9 @@ impl Monitor {
     pub(super) fn remove_user(&self) -> bool {
         let mut users = self.users.lock();
         users.count -= 1;
+        if users.count == 0 {
+            self.left.clear();
+        }
         users.count == 0
     }
 
@@ -191,8 +218,51 @@ impl Monitor {
         &self.stale
     }
 
+    /// The entries of tables without `flags offload`.
+    pub(super) fn plain(&self) -> &Worker<PlainEntries> {
+        &self.plain
+    }
+
+    /// The connections that are left to the host.
+    pub(super) fn left(&self) -> &Worker<LeftFlows> {
+        &self.left
+    }
+
     pub(super) fn log(&self) -> &RefusalLog {
         &self.log
+    }
+
+    /// What the rules of flows have forwarded.
+    pub(super) fn counters(&self) -> &FlowCounters {
+        &self.counters
+    }
+
+    /// What drivers have said.
+    pub(super) fn words(&self) -> &Words {
+        &self.words
+    }
+
+    pub(super) fn missing(&self) -> &MissingMembers {
+        &self.missing
+    }
+
+    pub(super) fn shapers(&self) -> &Shapers {
+        &self.shapers
+    }
+
+    /// Looks at the qdiscs that flows go by.
+    fn check_shapers(&self, net: &Net) {
+        if self.shapers.forget_gone(net) {
+            self.device_changed();
+        }
+        for path in self.index.paths() {
+            if self.shapers.check(net, &path.forward).is_err() {
+                for (flow, _) in self.index.flows_by(&path) {
+                    flow.withdraw();
+                    cond_resched();
+                }
+            }
+        }
     }
 
     /// Returns a number that is another one after each event.
@@ -239,18 +309,26 @@ impl Monitor {
                 Event::Neighbour { ifindex, addr } => {
                     self.check_neighbour(worker, net, ifindex, addr, Look::First)
                 }
+                Event::NeighbourFailed { ifindex, addr } => {
+                    self.check_neighbour(worker, net, ifindex, addr, Look::Second)
+                }
                 Event::Device(ifindex) => {
                     has_device = true;
                     if self.tables.any(|table| table.has_port(ifindex)) {
                         self.device_changed();
                     }
                 }
+                Event::Features(ifindex) => self.check_features(net, ifindex),
+                // The device may be up again before this is looked into, without its rules.
+                Event::Stop(ifindex) => self.withdraw_all(ifindex),
                 _ => {}
             }
         }
         // Several devices change at a time, and paths are few, so all are looked at.
         if has_device || is_lost {
             self.check_paths(net, |_| true);
+            // A bridge tells before it has changed.
+            self.defer(worker, Event::Device(0));
         }
         if is_lost {
             // All the rest, when what is under way is done.
@@ -273,6 +351,19 @@ impl Monitor {
                         self.check_paths(net, |path| path.dmac() == mac);
                     }
                 }
+                // Bridges do not tell all that changes with them, and qdiscs nothing.
+                Event::Second => {
+                    self.check_paths(net, ForwardPath::has_devices_below);
+                    self.check_shapers(net);
+                }
+                Event::Forwarded {
+                    iif,
+                    ifindex,
+                    src,
+                    dst,
+                } if self.tables.any(|table| table.is_offload()) => {
+                    self.missing.check(net, iif, ifindex, src, dst)
+                }
                 event => self.check_routes(worker, net, event),
             }
         }
@@ -283,6 +374,17 @@ impl Monitor {
             self.defer(worker, Event::Routes);
             self.check_paths(net, |_| true);
             self.check_all_routes(worker, net);
+        }
+    }
+
+    /// Has entries of tables without `flags offload` looked at that an event may concern. Does not sleep.
+    fn outdate_plain(&self, event: Event) {
+        match event {
+            Event::Neighbour { ifindex, addr } | Event::NeighbourFailed { ifindex, addr } => {
+                self.plain.neighbour_changed(ifindex, addr)
+            }
+            Event::Fdb(mac) => self.plain.mac_changed(&mac),
+            _ => self.plain.route_changed(),
         }
     }
 
@@ -299,7 +401,7 @@ impl Monitor {
                     self.check_destination(worker, net, destination);
                 }
             }
-            Event::Routes => self.check_all_routes(worker, net),
+            Event::Routes | Event::Settings => self.check_all_routes(worker, net),
             Event::Address(addr) if self.index.has_nat(addr) => self.check_connections(worker, net),
             _ => {}
         }
@@ -338,7 +440,7 @@ impl Monitor {
         let is_current = flow.with_route(&paths, |_, route| route.route_is_current(net, dir));
 
         if is_current == Some(false) {
-            flow.evict_changed();
+            flow.follow(&paths);
         }
     }
 
@@ -359,6 +461,35 @@ impl Monitor {
         for (flow, _) in self.index.flows_by(path) {
             flow.evict_changed();
             cond_resched();
+        }
+    }
+
+    /// Takes the flows that a device forwards out of hardware.
+    fn withdraw_all(&self, ifindex: u32) {
+        for path in self.index.paths() {
+            if path.forward.egress == ifindex {
+                for (flow, _) in self.index.flows_by(&path) {
+                    flow.withdraw();
+                    cond_resched();
+                }
+            }
+        }
+    }
+
+    /// `hw-tc-offload` may have been switched off, or on.
+    fn check_features(&self, net: &Net, ifindex: u32) {
+        let is_off = net.device(ifindex).is_some_and(|dev| dev.is_switched_off());
+        if is_off {
+            self.withdraw_all(ifindex);
+            return;
+        }
+        self.device_changed();
+        // Drivers that refuse everything as long as it is off have refused removals too.
+        if let Some(port) = self
+            .tables
+            .find_map(|table| table.ports([ifindex; 2])[0].take())
+        {
+            port.device().retry_stale();
         }
     }
 
@@ -401,11 +532,12 @@ impl Monitor {
 
     /// Compares routes as long as they are not watched.
     fn compare_routes(&self, worker: &Worker<Self>, net: &Net) {
-        let is_watched = self.watcher.is_done.load(Relaxed);
+        let is_watched = self.watcher.watches_routes.load(Relaxed);
         let now = net.route_generation();
 
         if self.routes.xchg(now, Relaxed) != now {
             self.events.fetch_add(1, Relaxed);
+            self.plain.route_changed();
             self.check_all_routes(worker, net);
             self.defer(worker, Event::Routes);
         }
@@ -422,8 +554,12 @@ impl Monitor {
 
         // A flow that has looked up its route before this look, and is not in the index yet, looks again.
         self.events.fetch_add(1, Relaxed);
+        if is_lost {
+            self.plain.route_changed();
+        }
 
         for (come, event) in events {
+            self.outdate_plain(event);
             if come + ms(Self::DEFER_MS) > now {
                 self.deferred.put((come, event));
                 worker.queue_delayed(ms(Self::DEFER_MS / 2));
@@ -445,6 +581,7 @@ impl Monitor {
             Event::Neighbour { ifindex, addr } => {
                 self.check_neighbour(worker, net, ifindex, addr, Look::Second)
             }
+            Event::Device(_) => self.check_paths(net, |_| true),
             event => self.check_routes(worker, net, event),
         }
     }
@@ -467,7 +604,7 @@ impl Work for Monitor {
             self.handle_deferred(worker, net);
             if self.routes.load(Relaxed) != u64::MAX {
                 // Once more after they are watched: what has changed just before.
-                let is_watched = self.watcher.is_done.load(Relaxed);
+                let is_watched = self.watcher.watches_routes.load(Relaxed);
                 self.compare_routes(worker, net);
                 if is_watched {
                     self.routes.store(u64::MAX, Relaxed);
@@ -480,12 +617,25 @@ impl Work for Monitor {
 impl NetHandler for Worker<Monitor> {
     fn event(&self, event: Event) {
         let queue = match event {
-            Event::Fdb(mac) if !self.index.may_have_dmac(mac) => return,
-            Event::Neighbour { .. } | Event::Device(_) => &self.urgent,
+            Event::Fdb(mac) if !self.index.may_have_dmac(mac) => {
+                self.outdate_plain(event);
+                return;
+            }
+            Event::Neighbour { .. }
+            | Event::NeighbourFailed { .. }
+            | Event::Device(_)
+            | Event::Features(_)
+            | Event::Stop(_) => &self.urgent,
             _ => &self.bulk,
         };
-        // First, so that what looks up a route after the event was looked into sees it.
-        self.events.fetch_add(1, Full);
+        if !matches!(event, Event::Second | Event::Forwarded { .. }) {
+            // First, so that what looks up a route after the event was looked into sees it.
+            self.events.fetch_add(1, Full);
+            self.outdate_plain(event);
+            if !matches!(event, Event::Fdb(_)) {
+                self.left.changed();
+            }
+        }
         queue.put(event);
         self.queue();
     }
@@ -495,33 +645,34 @@ impl NetHandler for Worker<Monitor> {
     }
 }
 
-/// Registers the namespace's FIB notifier, which may take long or fail again and again.
-struct RouteWatcher {
+/// Has the kernel tell of changes in a namespace, which may take long or fail again and again, and
+/// compares what it does not tell of.
+struct Watcher {
     net: Arc<NetRef>,
-    is_done: Atomic<bool>,
+    watches_routes: Atomic<bool>,
 }
 
-impl RouteWatcher {
+impl Watcher {
+    /// How often it is tried again, and settings are compared.
     const AGAIN_MS: u32 = 1000;
 }
 
-impl Work for RouteWatcher {
+impl Work for Watcher {
     fn lock_classes() -> [Pin<&'static LockClassKey>; 2] {
         [static_lock_class!(), static_lock_class!()]
     }
 
     fn run(&self, worker: &Worker<Self>) {
-        if self.is_done.load(Relaxed) {
-            return;
+        // Again and again: some can be watched only when there are such.
+        let _ = self.net.watch_settings();
+        if !self.watches_routes.load(Relaxed) && self.net.watch_routes().is_ok() {
+            self.watches_routes.store(true, Relaxed);
         }
-        if self.net.watch_routes().is_ok() {
-            self.is_done.store(true, Relaxed);
-        } else {
-            worker.queue_delayed(ms(Self::AGAIN_MS));
-        }
+        worker.queue_delayed(ms(Self::AGAIN_MS));
     }
 
     fn run_delayed(&self, worker: &Worker<Self>) {
+        self.net.compare_settings();
         self.run(worker);
     }
 }

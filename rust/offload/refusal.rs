@@ -11,7 +11,7 @@ use crate::{
         conntrack::Direction,
         flow::Tuple, //
     },
-    offload::translate::Unsupported,
+    offload::{backoff::Hope, translate::Unsupported},
 };
 use kernel::{
     fmt,
@@ -28,9 +28,15 @@ pub(super) enum Cause {
     Unsupported(Unsupported),
     /// Packets come in by a device, given by its index, that takes no rules for this table.
     NotBound(u32),
+    /// Packets come in by a device, given by its index, of which `hw-tc-offload` is off.
+    SwitchedOff(u32),
+    /// The device, given by its index, has a qdisc that does more than to queue.
+    Shaped(u32),
     /// The host would not send its packets the way that it was made with.
     RouteMismatch,
-    /// The same for a route with a tunnel: these are not followed.
+    /// The host does not forward its packets, or not in the clear.
+    NotForwarded(Error),
+    /// As [`Cause::RouteMismatch`] for a route with a tunnel: these are not followed.
     RouteTunnel,
     /// The rule could not be prepared: no memory, or the way out is gone.
     Prepare(Error),
@@ -38,6 +44,35 @@ pub(super) enum Cause {
     StaleRule,
     /// The driver refused the rule.
     Driver(DriverError),
+    /// Packets of the way have to be shorter than the device lets them be.
+    Mtu,
+    /// VLAN tags get a priority that depends on the packet.
+    Priority,
+    /// The device, given by its index, has no room for more rules.
+    NoRoom(u32),
+    /// The driver of the device, given by its index, has failed one rule after the other.
+    Failing(u32),
+}
+
+impl Cause {
+    /// Whether the software fast path must not forward the packets either: it would not do what the host
+    /// does.
+    pub(super) fn needs_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Priority | Self::Unsupported(Unsupported::Priority)
+        )
+    }
+
+    /// What it means for the next try.
+    pub(super) fn hope(&self) -> Hope {
+        match self {
+            Self::Driver(error) => Hope::of(error.errno),
+            Self::Prepare(errno) => Hope::of(*errno),
+            Self::NoRoom(_) | Self::Failing(_) => Hope::Room,
+            _ => Hope::None,
+        }
+    }
 }
 
 /// The last refusal of a flow.
@@ -45,6 +80,15 @@ pub(super) enum Cause {
 pub(super) struct Refusal {
     pub(super) dir: Direction,
     pub(super) cause: Cause,
+}
+
+/// Writes the name of the device with this index, and then `what`.
+fn write_about(f: &mut fmt::Formatter<'_>, net: &Net, ifindex: u32, what: &str) -> fmt::Result {
+    match net.device(ifindex) {
+        Some(dev) => fmt::Display::fmt(&dev.name(), f)?,
+        None => write!(f, "device {ifindex} (gone)")?,
+    }
+    f.write_str(what)
 }
 
 /// Shows a cause in words; device indices as names of `net`.
@@ -70,6 +114,9 @@ impl fmt::Display for Words<'_> {
                 Unsupported::VlanRewrite => {
                     f.write_str("the driver cannot replace VLAN tags by another type or number of tags")
                 }
+                Unsupported::Priority => {
+                    f.write_str("the driver does not set the priority of a VLAN tag (egress-qos-map)")
+                }
                 Unsupported::Tunnel => f.write_str("an IP tunnel ends here"),
                 Unsupported::LwTunnel(kind) => {
                     write!(
@@ -83,13 +130,27 @@ impl fmt::Display for Words<'_> {
                 Unsupported::Xmit => f.write_str("the way out is not Ethernet"),
                 Unsupported::TooLong => f.write_str("it needs too many actions"),
             },
-            Cause::NotBound(ifindex) => match net.device(ifindex) {
-                Some(dev) => {
-                    fmt::Display::fmt(&dev.name(), f)?;
-                    f.write_str(" takes no rules for this flowtable")
-                }
-                None => write!(f, "device {ifindex} is gone"),
-            },
+            Cause::NotBound(ifindex) => {
+                write_about(f, net, ifindex, " takes no rules for this flowtable")
+            }
+            Cause::SwitchedOff(ifindex) => {
+                f.write_str("hw-tc-offload is off (ethtool -K ")?;
+                write_about(f, net, ifindex, " hw-tc-offload on)")
+            }
+            Cause::NoRoom(ifindex) => write_about(f, net, ifindex, " has no room for more rules"),
+            Cause::Failing(ifindex) => {
+                write_about(f, net, ifindex, " has failed one rule after the other")
+            }
+            Cause::Mtu => f.write_str(
+                "the route or a VLAN or PPPoE device lets packets be less long than the port does",
+            ),
+            Cause::Priority => f.write_str(
+                "a VLAN device gives priorities that depend on the packet (egress-qos-map)",
+            ),
+            Cause::Shaped(ifindex) => {
+                f.write_str("hardware would send past the qdisc of ")?;
+                write_about(f, net, ifindex, ", which does more than to queue (bypass_qdisc=0)")
+            }
             Cause::RouteTunnel => {
                 f.write_str("changes of a route with a tunnel could not be followed")
             }
@@ -100,6 +161,11 @@ impl fmt::Display for Words<'_> {
                  it comes in (ip rule iif), let only packets that come in there make flows (iifname \
                  before flow add)",
             ),
+            Cause::NotForwarded(EPERM) => f.write_str("IPsec applies"),
+            Cause::NotForwarded(errno) => {
+                f.write_str("the host does not forward it: ")?;
+                write_errno(f, errno)
+            }
             Cause::StaleRule => f.write_str("an earlier rule of it could not be removed yet"),
             Cause::Prepare(errno) => {
                 f.write_str("the rule could not be prepared: ")?;

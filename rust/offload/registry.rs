@@ -12,7 +12,8 @@ use crate::{
         eopnotsupp,
         flow_block::{BindError, FlowBlock, SetupType},
         log::dev_warn_ratelimited,
-        notifier::{self, DeviceHandler},
+        namespace::Net,
+        notifier::DeviceHandler,
         rtnl::Rtnl, //
     },
     offload::{
@@ -25,9 +26,11 @@ use crate::{
 use kernel::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     new_mutex,
+    new_spinlock,
     prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
     static_lock_class,
-    sync::{Arc, LockClassKey, Mutex}, //
+    sync::{Arc, LockClassKey, Mutex, SpinLock}, //
 };
 
 /// The devices of all flowtables.
@@ -40,10 +43,30 @@ pub(crate) struct BoundDevices {
     /// Held while a driver is bound or unbound.
     #[pin]
     bound: Mutex<KVec<Bound>>,
+    /// Those of `bound`, for who must not wait for drivers.
+    #[pin]
+    listed: SpinLock<RBTree<Key, Arc<OffloadDevice>>>,
+}
+
+/// Where a device is among all, of which those of several namespaces may have the same index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    ifindex: u32,
+    device: usize,
+}
+
+impl Key {
+    fn of(device: &OffloadDevice) -> Self {
+        Self {
+            ifindex: device.dev().ifindex(),
+            device: core::ptr::from_ref(device) as usize,
+        }
+    }
 }
 
 struct Bound {
     device: Arc<OffloadDevice>,
+    key: Key,
     /// Where it takes rules. One without any waits for RTNL, with which alone it can be unbound.
     ports: KVec<(Arc<Port>, Arc<Table>)>,
     /// RTNL is needed to bind it, and has not been had yet.
@@ -63,6 +86,7 @@ impl BoundDevices {
             config,
             workqueue,
             bound <- new_mutex!(KVec::new()),
+            listed <- new_spinlock!(RBTree::new()),
         })
     }
 
@@ -72,15 +96,17 @@ impl BoundDevices {
 
     /// Binds the driver of a device for flowtables. One that has nothing for these may take rules of tc.
     /// `EAGAIN` if RTNL is needed, and another task has it.
-    fn bind_driver(dev: &NetDevice) -> Result<Verdict, BindError> {
+    fn bind_driver(dev: &NetDevice, rtnl: Option<&Rtnl>) -> Result<Verdict, BindError> {
         if !dev.has_setup_tc() {
             // Drivers keep lists of indirect blocks under RTNL, for which a task with `commit_mutex` must
-            // not wait. In nftables' notifier of devices this task may have it, and goes on.
-            return match Rtnl::try_lock() {
-                Some(_rtnl) => FlowBlock::bind(dev, SetupType::Indirect).map(Verdict::Bound),
-                None if notifier::is_in_device_notifier() => Ok(Verdict::NeedsRtnl),
-                None => Err(EAGAIN.into()),
+            // not wait.
+            let locked = match rtnl {
+                Some(_) => None,
+                None => Some(Rtnl::try_lock().ok_or(EAGAIN)?),
             };
+            let result = FlowBlock::bind(dev, SetupType::Indirect).map(Verdict::Bound);
+            drop(locked);
+            return result;
         }
         match FlowBlock::bind(dev, SetupType::Ft) {
             Ok(driver) if driver.takes_rules() => Ok(Verdict::Bound(driver)),
@@ -112,12 +138,13 @@ impl BoundDevices {
     }
 
     /// Adds a port of `table` to a device, whose driver is bound if it is not yet, now or by a work.
-    /// Fails with the driver's error, or `ENOMEM`. Sleeps.
+    /// Fails with the driver's error, or `ENOMEM`. `rtnl` is there if the caller holds it. Sleeps.
     pub(super) fn bind(
         self: &Arc<Self>,
         worker: &Worker<Binder>,
         dev: &NetDevice,
         priority: i32,
+        rtnl: Option<&Rtnl>,
         table: impl FnOnce() -> Result<Arc<Table>>,
     ) -> Result<(Arc<Port>, Arc<Table>), BindError> {
         let mut bound = self.bound.lock();
@@ -128,9 +155,10 @@ impl BoundDevices {
                 device,
                 ports,
                 is_pending,
+                ..
             } = &mut bound[index];
-            match device.driver() {
-                Some(driver) => driver.rebind()?,
+            match device.rebind() {
+                Some(result) => result?,
                 // What stood against it may be gone.
                 None => {
                     *is_pending = true;
@@ -146,10 +174,11 @@ impl BoundDevices {
 
         bound.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let ports = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let device = OffloadDevice::new(dev, &self.workqueue)?;
         let (port, verdict) = Port::new(device.clone(), priority)
             .map_err(BindError::from)
-            .and_then(|port| Ok((port, Self::bind_driver(dev)?)))
+            .and_then(|port| Ok((port, Self::bind_driver(dev, rtnl)?)))
             .inspect_err(|_| drop(device.take_driver()))?;
         let is_pending = match verdict {
             Verdict::Bound(driver) => {
@@ -158,8 +187,13 @@ impl BoundDevices {
             }
             Verdict::NeedsRtnl => true,
         };
+        let key = Key::of(&device);
+        self.listed
+            .lock()
+            .insert(node.into_node(key, device.clone()));
         let new = Bound {
             device,
+            key,
             ports,
             is_pending,
         };
@@ -184,10 +218,7 @@ impl BoundDevices {
     /// unregistered. Sleeps.
     pub(super) fn rebind(&self, port: &Port) -> Result<(), BindError> {
         let _bound = self.bound.lock();
-        match port.device().driver() {
-            Some(driver) => Ok(driver.rebind()?),
-            None => Ok(()),
-        }
+        Ok(port.device().rebind().unwrap_or(Ok(()))?)
     }
 
     /// Removes a port, in which no rule is left, and unbinds the device if it has no other one: by a
@@ -216,7 +247,7 @@ impl BoundDevices {
         device.wait_stopped();
         let mut bound = self.bound.lock();
         // Others may have bound it meanwhile, in another way.
-        Self::unbind_where(&mut bound, |found| {
+        self.unbind_where(&mut bound, |found| {
             Arc::ptr_eq(&found.device, device) && !Self::needs_rtnl(device)
         });
     }
@@ -224,15 +255,17 @@ impl BoundDevices {
     /// Returns whether the driver can be unbound with RTNL held only, by [`Binder`].
     fn needs_rtnl(device: &OffloadDevice) -> bool {
         device
-            .driver()
-            .is_some_and(|driver| driver.setup_type() != SetupType::Ft)
+            .setup_type()
+            .is_some_and(|setup_type| setup_type != SetupType::Ft)
     }
 
     /// Unbinds those of the drivers that no table uses.
-    fn unbind_where(bound: &mut KVec<Bound>, mut which: impl FnMut(&Bound) -> bool) {
+    fn unbind_where(&self, bound: &mut KVec<Bound>, mut which: impl FnMut(&Bound) -> bool) {
         bound.retain(|found| {
             let goes = found.ports.is_empty() && which(found);
             if goes {
+                let node = self.listed.lock().remove_node(&found.key);
+                drop(node);
                 drop(found.device.take_driver());
             }
             !goes
@@ -267,7 +300,7 @@ impl BoundDevices {
         let mut bound = self.bound.lock();
 
         // Others are unbound by the task that has stopped them.
-        Self::unbind_where(&mut bound, is_unused);
+        self.unbind_where(&mut bound, is_unused);
         for found in bound.iter_mut().filter(|found| found.is_pending) {
             found.is_pending = false;
             if found.ports.is_empty() {
@@ -295,6 +328,24 @@ impl BoundDevices {
         }
     }
 
+    /// Returns the device of a namespace whose index is the next after this one. Does not sleep.
+    pub(super) fn after(&self, net: &Net, ifindex: u32) -> Option<Arc<OffloadDevice>> {
+        let from = Key {
+            ifindex: ifindex + 1,
+            device: 0,
+        };
+        let mut listed = self.listed.lock();
+        let mut cursor = listed.cursor_lower_bound_mut(&from)?;
+
+        loop {
+            let (_, device) = cursor.current();
+            if device.dev().is_in(net) {
+                return Some(device.clone());
+            }
+            cursor = cursor.move_next()?;
+        }
+    }
+
     /// The ports of a device.
     fn ports(&self, dev: &NetDevice) -> Result<KVec<(Arc<Port>, Arc<Table>)>> {
         let bound = self.bound.lock();
@@ -310,7 +361,7 @@ impl BoundDevices {
 impl DeviceHandler for BoundDevices {
     fn netdev_unregistered(&self, dev: &NetDevice) {
         self.stop_unused(|device| device.is(dev));
-        Self::unbind_where(&mut self.bound.lock(), |found| found.device.is(dev));
+        self.unbind_where(&mut self.bound.lock(), |found| found.device.is(dev));
     }
 
     fn indr_cleanup(&self, dev: &NetDevice) {

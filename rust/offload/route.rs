@@ -9,8 +9,8 @@
 use crate::{
     net::{
         device::MacAddress,
+        enetunreach,
         flow_rule::{
-            Addresses,
             ETH_P_IP,
             ETH_P_IPV6,
             ETH_P_PPP_SES,
@@ -18,14 +18,18 @@ use crate::{
             IPPROTO_UDP, //
         },
         namespace::Net,
-        route::{DevPath, DevPathType, FlowKey, NextHop}, //
+        route::{DevPath, DevPathType, FlowKey, Marks, NextHop, NextHops, Pcp}, //
     },
     netfilter::{
-        conntrack::Direction,
-        flow::{Encap, Flow, Tuple, Xmit, ENCAP_MAX}, //
+        conntrack::{Conntrack, Direction},
+        flow::{Encap, Flow, FlowOffload, Tuple, Xmit, ENCAP_MAX}, //
     },
 };
 use core::net::{IpAddr, Ipv4Addr};
+use kernel::{
+    alloc::flags::__GFP_NOWARN,
+    prelude::*, //
+};
 
 /// How packets reach a neighbour.
 ///
@@ -42,10 +46,16 @@ pub(super) struct ForwardPath {
     pub(super) egress: u32,
     source: MacAddress,
     dest: MacAddress,
+    /// To which address frames come back: `source`, or that of a macvlan device.
+    receiver: MacAddress,
     /// From the outermost header inwards.
     encaps: [Option<Encap>; ENCAP_MAX],
+    /// Of the VLAN tags among these.
+    pcps: [Pcp; ENCAP_MAX],
     /// How long the route lets packets be.
     mtu: u32,
+    /// How long the hardware's device lets them be, with their headers but for VLAN tags.
+    egress_mtu: u32,
 }
 
 /// What is below a device, `struct nft_forward_info`.
@@ -55,6 +65,8 @@ struct ForwardInfo {
     source: MacAddress,
     dest: MacAddress,
     encaps: [Option<Encap>; ENCAP_MAX],
+    pcps: [Pcp; ENCAP_MAX],
+    egress_mtu: u32,
 }
 
 impl ForwardInfo {
@@ -66,9 +78,12 @@ impl ForwardInfo {
             source: [0; 6],
             dest,
             encaps: [None; ENCAP_MAX],
+            pcps: [Pcp::All(0); ENCAP_MAX],
+            egress_mtu: 0,
         };
         // From the innermost header outwards.
         let mut encaps = [None; ENCAP_MAX];
+        let mut pcps = [Pcp::All(0); ENCAP_MAX];
         let mut count = 0;
 
         for step in steps {
@@ -86,6 +101,7 @@ impl ForwardInfo {
                 DevPathType::BridgeUntag => {
                     count = usize::checked_sub(count, 1)?;
                     encaps[count] = None;
+                    pcps[count] = Pcp::All(0);
                     None
                 }
                 DevPathType::BridgeUntagByPort => {
@@ -104,6 +120,10 @@ impl ForwardInfo {
                     id,
                     ingress_vlan: false,
                 });
+                // A bridge gives none of its own.
+                if let DevPathType::Vlan { .. } = step.kind {
+                    pcps[count] = step.pcp;
+                }
                 count += 1;
             }
             if !matches!(
@@ -114,6 +134,7 @@ impl ForwardInfo {
                     | DevPathType::BridgeUntagByPort
             ) {
                 info.egress = step.ifindex;
+                info.egress_mtu = step.mtu;
             }
             if step.kind == DevPathType::Dsa {
                 break;
@@ -121,6 +142,9 @@ impl ForwardInfo {
         }
 
         for (to, from) in info.encaps.iter_mut().zip(encaps[..count].iter().rev()) {
+            *to = *from;
+        }
+        for (to, from) in info.pcps.iter_mut().zip(pcps[..count].iter().rev()) {
             *to = *from;
         }
         Some(info)
@@ -137,8 +161,11 @@ impl ForwardPath {
             egress: 0,
             source: [0; 6],
             dest: [0; 6],
+            receiver: [0; 6],
             encaps: [None; ENCAP_MAX],
+            pcps: [Pcp::All(0); ENCAP_MAX],
             mtu: 0,
+            egress_mtu: 0,
         }
     }
 
@@ -154,8 +181,11 @@ impl ForwardPath {
             egress: info.egress,
             source: info.source,
             dest: info.dest,
+            receiver: info.source,
             encaps: info.encaps,
+            pcps: info.pcps,
             mtu,
+            egress_mtu: info.egress_mtu,
         })
     }
 
@@ -172,21 +202,46 @@ impl ForwardPath {
     /// Returns whether packets still reach the neighbour by this path. Does not sleep.
     pub(super) fn is_current(&self, net: &Net) -> bool {
         let now = Self::find(net, self.ifindex, self.neighbour, self.ether_type, self.mtu);
+        let now = now.map(|now| now.received_at(net, self.receiver));
         now.as_ref() == Some(self)
     }
 
-    /// Returns whether packets with this key, and those with the other mark if there is one, are routed
-    /// to the path. Does not sleep.
-    fn is_routed_to(&self, net: &Net, key: &FlowKey, other_mark: Option<u32>) -> bool {
-        let is_hop = |hop: NextHop| {
-            hop.ifindex == self.ifindex
-                && hop.gateway.unwrap_or(key.dst) == self.neighbour
-                && hop.mtu == self.mtu
-        };
-        let leads_here =
-            |key: &FlowKey| net.next_hops(key).is_ok_and(|hops| hops.iter().any(is_hop));
+    /// Returns the path by which frames come back to `receiver`, if the host has this address there.
+    fn received_at(self, net: &Net, receiver: MacAddress) -> Self {
+        let mut tags = self.encaps.iter().flatten().filter(|tag| !tag.ingress_vlan);
+        let vlan = tags
+            .rfind(|tag| tag.proto != ETH_P_PPP_SES)
+            .map(|tag| tag.id);
+        let is_there = receiver != self.source && net.has_macvlan(self.egress, vlan, receiver);
 
-        leads_here(key) && other_mark.is_none_or(|mark| leads_here(&FlowKey { mark, ..*key }))
+        Self {
+            receiver: if is_there { receiver } else { self.source },
+            ..self
+        }
+    }
+
+    /// Returns whether it is by this path that frames come back to `receiver`, as far as the host has this
+    /// address there. Does not sleep.
+    pub(super) fn is_received_at(&self, net: &Net, receiver: MacAddress) -> bool {
+        self.receiver == receiver || self.received_at(net, receiver) == *self
+    }
+
+    /// Returns the address to which frames come back, if it is not the one that packets leave from.
+    pub(super) fn other_receiver(&self) -> Option<MacAddress> {
+        (self.receiver != self.source).then_some(self.receiver)
+    }
+
+    /// Returns whether packets with this key are routed to the path. Does not sleep.
+    fn is_routed_to(&self, net: &Net, key: &FlowKey) -> bool {
+        let is_hop = |hop: NextHop| self.is_to(hop, key.dst) && hop.mtu == self.mtu;
+
+        let mut hops = NextHops::new();
+        net.next_hops(key, &mut hops).is_ok() && hops.iter().any(is_hop)
+    }
+
+    /// Returns whether the path leads to the next hop of packets to `receiver`.
+    fn is_to(&self, hop: NextHop, receiver: IpAddr) -> bool {
+        hop.ifindex == self.ifindex && hop.gateway.unwrap_or(receiver) == self.neighbour
     }
 
     /// Does to the neighbour's entry what sending a packet does, so that the host asks a neighbour that
@@ -195,6 +250,51 @@ impl ForwardPath {
     /// C: `neigh_event_send()`.
     pub(super) fn confirm_neighbour(&self, net: &Net) {
         net.confirm_neighbour(self.ifindex, self.neighbour);
+    }
+
+    /// Returns whether the route leads to a device that has others below it: a bridge, a VLAN.
+    pub(super) fn has_devices_below(&self) -> bool {
+        self.ifindex != self.egress
+    }
+
+    /// Returns how long the route lets packets be.
+    pub(super) fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// Returns whether packets that are too long for the way are too long for the device, which hardware
+    /// looks at: no rule can ask for a packet's length.
+    pub(super) fn is_limited_by_device(&self) -> bool {
+        const PPPOE_HEADERS: u32 = 8;
+        let sessions = self.encaps.iter().flatten();
+        let sessions = sessions
+            .filter(|encap| encap.proto == ETH_P_PPP_SES)
+            .count() as u32;
+
+        self.mtu.saturating_add(PPPOE_HEADERS * sessions) >= self.egress_mtu
+    }
+
+    /// Returns the priorities of the VLAN tags that packets get, in the order of their headers. `None` if
+    /// not all packets get the same ones.
+    pub(super) fn priorities(&self) -> Option<[u8; ENCAP_MAX]> {
+        let mut to = [0; ENCAP_MAX];
+        for (to, pcp) in to.iter_mut().zip(self.pcps) {
+            match pcp {
+                Pcp::All(pcp) => *to = pcp,
+                Pcp::Varies => return None,
+            }
+        }
+        Some(to)
+    }
+
+    /// Returns the MAC address from which frames are sent.
+    pub(super) fn smac(&self) -> MacAddress {
+        self.source
+    }
+
+    /// Returns the headers around the packets, from the outermost inwards.
+    pub(super) fn encaps(&self) -> &[Option<Encap>; ENCAP_MAX] {
+        &self.encaps
     }
 
     /// Returns the MAC address to which frames are sent.
@@ -217,14 +317,20 @@ impl ForwardPath {
     }
 }
 
+/// Returns the index of the device at the cable by which packets with this key leave by `ifindex`, if
+/// that is a way for them. Does not sleep.
+pub(super) fn egress(net: &Net, key: &FlowKey, ifindex: u32) -> Option<u32> {
+    let mut hops = NextHops::new();
+    net.next_hops(key, &mut hops).ok()?;
+    let hop = hops.iter().find(|hop| hop.ifindex == ifindex)?;
+
+    Some(ForwardPath::by(net, hop, key.dst)?.egress)
+}
+
 /// One direction of a [`FlowRoute`].
 #[derive(Clone, Copy)]
 struct DirRoute {
     key: FlowKey,
-    /// Another mark with which the same route is found.
-    other_mark: Option<u32>,
-    /// Packets with the connection's mark would go elsewhere.
-    is_odd: bool,
     path: ForwardPath,
 }
 
@@ -232,48 +338,176 @@ struct DirRoute {
 #[derive(Clone, Copy)]
 pub(super) struct FlowRoute([DirRoute; 2]);
 
-/// With which marks the routes of a flow are found, one for each direction: all that is to be kept of
-/// a route beside its paths.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Marks {
-    /// The connection's mark when the route was found.
-    pub(super) mark: u32,
-    pub(super) with: [MarkUse; 2],
+/// Why the route of a flow was not found.
+pub(super) struct NoRoute {
+    /// The first direction whose packets the host would not forward, or not in the clear; `None` if it
+    /// would send them another way.
+    pub(super) refused: Option<(Direction, Error)>,
+    /// `None` if there is no memory for it.
+    pub(super) view: Option<KBox<HostView>>,
 }
 
-/// What a direction's route has to do with the connection's mark.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum MarkUse {
-    /// It is found without the mark.
-    #[default]
-    Without,
-    /// It is found with the mark, and not without.
-    With,
-    /// It is found both ways.
-    Both,
+impl NoRoute {
+    /// Looks up packets that come in by the devices with these indices. Does not sleep.
+    fn find(net: &Net, flow: &Flow, iifs: [u32; 2], marks: [Marks; 2]) -> Self {
+        let mut view = HostView {
+            keys: Direction::BOTH.map(|dir| flow_key(flow, dir, iifs[dir as usize], marks)),
+            paths: [None; 2],
+        };
+        // Where there is no route, the core makes no entry either.
+        let refused = view
+            .look(net)
+            .err()
+            .filter(|&(_, error)| error != enetunreach());
+
+        Self {
+            refused,
+            view: KBox::new(view, GFP_ATOMIC | __GFP_NOWARN).ok(),
+        }
+    }
 }
 
-/// The route of a packet of direction `dir`, between the translations of its destination and of its
-/// source.
-fn flow_key(flow: &Flow, dir: Direction, iif: u32, mark: u32) -> FlowKey {
+/// What the last packets of each direction of a connection were routed by, as far as that is known. Does
+/// not sleep.
+pub(super) fn last_marks(conntrack: &Conntrack) -> [Option<Marks>; 2] {
+    Direction::BOTH.map(|dir| {
+        let (mark, dscp, is_hashed) = conntrack.last_packet(dir)?;
+        Some(Marks {
+            mark,
+            dscp,
+            is_hashed,
+        })
+    })
+}
+
+/// What the packets of each direction of a connection are routed by. Does not sleep.
+pub(super) enum LastPackets {
+    /// So the last ones were, as far as it makes a difference.
+    Known([Marks; 2]),
+    /// That is not known, and may make a difference.
+    Unknown,
+}
+
+impl LastPackets {
+    pub(super) fn of(conntrack: &Conntrack, net: &Net) -> Self {
+        let has_policies = net.has_policies();
+        let [original, reply] = last_marks(conntrack);
+        let or_any =
+            |last: Option<Marks>, is_any: bool| last.or_else(|| is_any.then(|| Marks::only(0)));
+
+        match (
+            or_any(original, !has_policies),
+            or_any(reply, !has_policies || !conntrack.has_seen_reply()),
+        ) {
+            (Some(original), Some(reply)) => Self::Known([original, reply]),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Has the host choose next hops for packets of an entry as for one of each direction that it forwards. Does
+/// not sleep.
+pub(super) fn choose_hops(entry: &FlowOffload) {
+    let (net, conntrack) = (entry.net(), entry.conntrack());
+    let mut flow = Flow::new();
+    if entry.describe_packets_of_both(&mut flow).is_none() {
+        return;
+    }
+    let unknown = Marks::only(conntrack.mark());
+    let marks = last_marks(conntrack).map(|marks| marks.unwrap_or(unknown));
+
+    for dir in Direction::BOTH {
+        if let Some(iif) = input(net, flow.tuple(dir)) {
+            let _ = net.next_hops(&flow_key(&flow, dir, iif, marks), &mut NextHops::new());
+        }
+    }
+}
+
+/// What the host does with the packets of a flow.
+pub(super) struct HostView {
+    keys: [FlowKey; 2],
+    paths: [Option<ForwardPath>; 2],
+}
+
+impl HostView {
+    fn look(&mut self, net: &Net) -> Result<(), (Direction, Error)> {
+        let mut result = Ok(());
+        let mut hops = NextHops::new();
+
+        for dir in Direction::BOTH {
+            let key = &self.keys[dir as usize];
+            let path = &mut self.paths[dir as usize];
+            match net.next_hops(key, &mut hops) {
+                Ok(()) => {
+                    let hop = hops.iter().next();
+                    *path = hop.and_then(|hop| ForwardPath::by(net, hop, key.dst));
+                }
+                Err(error) => {
+                    *path = None;
+                    result = result.and(Err((dir, error)));
+                }
+            }
+        }
+        result
+    }
+
+    /// Returns whether packets have other marks by now.
+    pub(super) fn is_marked_otherwise(&self, marks: [Option<Marks>; 2]) -> bool {
+        let is_other =
+            |(key, marks): (&FlowKey, Option<Marks>)| marks.is_some_and(|marks| marks != key.marks);
+        self.keys.iter().zip(marks).any(is_other)
+    }
+
+    /// Returns whether the host sends the packets of both directions, and not as when this was asked for
+    /// the last time. `marks` are those of the packets, as far as they are known. Does not sleep.
+    pub(super) fn has_changed(&mut self, net: &Net, marks: [Option<Marks>; 2]) -> bool {
+        let old = self.paths;
+
+        for (key, marks) in self.keys.iter_mut().zip(marks) {
+            key.marks = marks.unwrap_or(key.marks);
+        }
+        let _ = self.look(net);
+        self.paths.iter().all(Option::is_some) && self.paths != old
+    }
+
+    /// Returns whether the core would guess the way of a direction wrong when it makes an entry for a packet
+    /// of the other one. Does not sleep.
+    pub(super) fn is_guessed_wrong(&self, net: &Net) -> bool {
+        let [original, reply] = &self.keys;
+        let is_wrong = |key: &FlowKey, other: &FlowKey, path: &Option<ForwardPath>| {
+            let Some(path) = path else {
+                return false;
+            };
+            let key = FlowKey {
+                marks: other.marks,
+                ..*key
+            };
+            !net.guessed_hop(&key, path.ifindex)
+                .is_ok_and(|hop| path.is_to(hop, key.dst))
+        };
+
+        is_wrong(original, reply, &self.paths[0]) || is_wrong(reply, original, &self.paths[1])
+    }
+}
+
+/// A packet of direction `dir` that comes in by the device `iif`.
+fn flow_key(flow: &Flow, dir: Direction, iif: u32, marks: [Marks; 2]) -> FlowKey {
     let (this, back) = (flow.tuple(dir), flow.tuple(dir.reverse()));
-    let src = |addresses| match addresses {
-        Addresses::V4 { src, .. } => IpAddr::from(src),
-        Addresses::V6 { src, .. } => IpAddr::from(src),
-    };
-    let (sport, dport) = match this.l4proto {
-        IPPROTO_TCP | IPPROTO_UDP => (this.ports.src, back.ports.src),
-        _ => (0, 0),
-    };
+    let has_ports = matches!(this.l4proto, IPPROTO_TCP | IPPROTO_UDP);
+    let port = |port| if has_ports { port } else { 0 };
 
     FlowKey {
         iif,
-        mark,
+        marks: marks[dir as usize],
         l4proto: this.l4proto,
-        src: src(this.addresses),
-        dst: src(back.addresses),
-        sport,
-        dport,
+        src: this.addresses.src(),
+        dst: back.addresses.src(),
+        sport: port(this.ports.src),
+        dport: port(back.ports.src),
+        in_dst: this.addresses.dst(),
+        in_dport: port(this.ports.dst),
+        out_src: back.addresses.dst(),
+        out_sport: port(back.ports.dst),
     }
 }
 
@@ -327,123 +561,108 @@ impl DirRoute {
         const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
         Self {
-            key: FlowKey {
-                iif: 0,
-                mark: 0,
-                l4proto: 0,
-                src: NOWHERE,
-                dst: NOWHERE,
-                sport: 0,
-                dport: 0,
-            },
-            other_mark: None,
-            is_odd: false,
+            key: FlowKey::NONE,
             path: ForwardPath::first_to(0, NOWHERE),
         }
     }
 
-    /// The path of `flow`, if it is among those of packets of direction `dir` with this key. `None` if
-    /// these are not forwarded.
-    fn path_of(
+    /// Finds the route of packets of direction `dir` that come in by the device `iif`, if it is what
+    /// `flow` does with them.
+    fn find(
+        &mut self,
         net: &Net,
         flow: &Flow,
         dir: Direction,
-        key: &FlowKey,
-    ) -> Option<Option<ForwardPath>> {
-        let hops = net.next_hops(key).ok()?;
-        let path = hops
+        iif: u32,
+        marks: [Marks; 2],
+    ) -> Option<()> {
+        self.key = flow_key(flow, dir, iif, marks);
+        let mut hops = NextHops::new();
+        net.next_hops(&self.key, &mut hops).ok()?;
+
+        self.path = hops
             .iter()
-            .filter_map(|hop| ForwardPath::by(net, hop, key.dst))
-            .find(|path| path.is_of(flow, dir));
-        Some(path)
-    }
-
-    /// Finds the route of packets of direction `dir` that come in by the device `iif`, if it is what
-    /// `flow` does with them.
-    fn find(&mut self, net: &Net, flow: &Flow, dir: Direction, iif: u32, mark: u32) -> Option<()> {
-        self.key = flow_key(flow, dir, iif, mark);
-        self.other_mark = None;
-        self.is_odd = false;
-        if mark != 0 {
-            let marked = Self::path_of(net, flow, dir, &self.key);
-            self.key.mark = 0;
-            if let Some(Some(path)) = marked {
-                let unmarked = Self::path_of(net, flow, dir, &self.key).flatten();
-                self.key.mark = mark;
-                self.other_mark = (unmarked == Some(path)).then_some(0);
-                self.path = path;
-                return Some(());
-            }
-            self.is_odd = marked.is_some();
-        }
-        self.path = Self::path_of(net, flow, dir, &self.key)??;
+            .filter_map(|hop| ForwardPath::by(net, hop, self.key.dst))
+            .find(|path| path.is_of(flow, dir))?;
         Some(())
-    }
-
-    fn mark_use(&self) -> MarkUse {
-        match (self.key.mark, self.other_mark) {
-            (0, _) => MarkUse::Without,
-            (_, None) => MarkUse::With,
-            (_, Some(_)) => MarkUse::Both,
-        }
     }
 }
 
 impl FlowRoute {
-    /// Finds the route that `flow` takes, if the host would take it now. Does not sleep.
+    /// Finds the route that `flow` takes, if the host would take it now with packets with these `marks`,
+    /// one for each direction. Does not sleep.
     ///
     /// Packets come in by the device at which the other direction leaves, and rules may ask for
     /// that; so either direction's route is the one that is found with the device of the other
     /// ([`settle`]). Where to begin is guessed.
-    pub(super) fn find(net: &Net, flow: &Flow, mark: u32) -> Option<Self> {
-        let guesses = [
-            (Direction::Reply, true),
-            (Direction::Original, true),
-            (Direction::Reply, false),
-        ];
+    pub(super) fn find(net: &Net, flow: &Flow, marks: [Marks; 2]) -> Result<Self, NoRoute> {
         let mut route = Self([const { DirRoute::new() }; 2]);
-        let is_found = guesses.into_iter().any(|(dir, has_input)| {
-            let iif = if has_input {
-                input(net, flow.tuple(dir))
-            } else {
-                Some(0)
-            };
-            let found = iif.and_then(|iif| {
-                settle(
-                    dir,
-                    iif,
-                    &mut route.0,
-                    |route, dir, iif| route.find(net, flow, dir, iif, mark),
-                    |route| route.path.ifindex,
-                )
+        let is_found = [Direction::Reply, Direction::Original]
+            .into_iter()
+            .any(|dir| {
+                let found = input(net, flow.tuple(dir)).and_then(|iif| {
+                    settle(
+                        dir,
+                        iif,
+                        &mut route.0,
+                        |route, dir, iif| route.find(net, flow, dir, iif, marks),
+                        |route| route.path.ifindex,
+                    )
+                });
+                found.is_some()
             });
-            found.is_some() && route.is_sure()
+        if is_found {
+            return Ok(route);
+        }
+
+        let iifs = Direction::BOTH.map(|dir| input(net, flow.tuple(dir)).unwrap_or(0));
+        Err(NoRoute::find(net, flow, iifs, marks))
+    }
+
+    /// Finds the paths of a flow of which packets of at least one direction leave through IPsec, for which the
+    /// core asks by itself: that of the other one, if the host forwards its packets in the clear. Fails if the
+    /// host would not forward those of both, or those of the other one in another way than `flow` does. Does
+    /// not sleep.
+    pub(super) fn find_beside_ipsec(
+        net: &Net,
+        flow: &Flow,
+        is_ipsec: [bool; 2],
+        marks: [Marks; 2],
+    ) -> Result<[Option<ForwardPath>; 2], NoRoute> {
+        let iifs = Direction::BOTH.map(|dir| input(net, flow.tuple(dir)).unwrap_or(0));
+        let mut found = [None; 2];
+        let mut hops = NextHops::new();
+        let fault = Direction::BOTH.into_iter().find_map(|dir| {
+            let key = flow_key(flow, dir, iifs[dir as usize], marks);
+            let mut paths = match net.next_hops(&key, &mut hops) {
+                Ok(()) if is_ipsec[dir as usize] => return None,
+                Ok(()) => hops
+                    .iter()
+                    .filter_map(|hop| ForwardPath::by(net, hop, key.dst)),
+                // Packets that have come through IPsec may leave in the clear.
+                Err(error) if error == EPERM => return None,
+                Err(error) => return Some(Some((dir, error))),
+            };
+            found[dir as usize] = paths.find(|path| path.is_of(flow, dir));
+            found[dir as usize].is_none().then_some(None)
         });
-        is_found.then_some(route)
+
+        fault.map_or(Ok(found), |refused| {
+            Err(NoRoute {
+                refused,
+                ..NoRoute::find(net, flow, iifs, marks)
+            })
+        })
     }
 
-    /// Packets may have been routed by their mark, which is not kept anywhere: only those without
-    /// one, and with that of the connection, are found again. If both lead to the same path, the flow
-    /// is evicted as soon as one of them leads elsewhere.
-    ///
-    /// If the connection's mark selects another route, it is unknown whether this direction's packets
-    /// carry it: `nft_flow_route()` looks up both directions with the mark of one packet. But if the
-    /// other direction's route needs the mark, the entry is from a packet with the mark, and
-    /// `nft_flow_route()` has seen that it would come back.
-    fn is_sure(&self) -> bool {
-        let [original, reply] = &self.0;
-        let needs_mark = |route: &DirRoute| route.mark_use() == MarkUse::With;
-
-        (!original.is_odd || needs_mark(reply)) && (!reply.is_odd || needs_mark(original))
-    }
-
-    /// Returns with which marks the route was found.
-    pub(super) fn marks(&self) -> Marks {
-        let [original, reply] = &self.0;
-
-        Marks {
-            mark: original.key.mark | reply.key.mark,
-            with: [original.mark_use(), reply.mark_use()],
+    /// Takes for granted that frames of each direction come in to these addresses, where the host has them
+    /// and they are known. Does not sleep.
+    pub(super) fn received_at(&mut self, net: &Net, dests: [Option<MacAddress>; 2]) {
+        // They come in where the other direction leaves.
+        for (route, dest) in self.0.iter_mut().rev().zip(dests) {
+            if let Some(dest) = dest {
+                route.path = route.path.received_at(net, dest);
+            }
         }
     }
 
@@ -456,12 +675,22 @@ impl FlowRoute {
         ]
     }
 
+    /// Returns what the host does with the packets; `None` if there is no memory for it. Does not sleep.
+    pub(super) fn view(&self) -> Option<KBox<HostView>> {
+        let [original, reply] = &self.0;
+        let view = HostView {
+            keys: [original.key, reply.key],
+            paths: [Some(original.path), Some(reply.path)],
+        };
+        KBox::new(view, GFP_ATOMIC | __GFP_NOWARN).ok()
+    }
+
     /// Returns whether the host would still send packets of both directions by the same paths. Does
     /// not sleep.
     pub(super) fn is_current(&self, net: &Net) -> bool {
-        self.0.iter().all(|route| {
-            route.path.is_routed_to(net, &route.key, route.other_mark) && route.path.is_current(net)
-        })
+        self.0
+            .iter()
+            .all(|route| route.path.is_routed_to(net, &route.key) && route.path.is_current(net))
     }
 }
 
@@ -469,7 +698,7 @@ impl FlowRoute {
 pub(super) struct KnownRoute<'a> {
     pub(super) flow: &'a Flow,
     pub(super) paths: [&'a ForwardPath; 2],
-    pub(super) marks: Marks,
+    pub(super) marks: [Marks; 2],
 }
 
 impl KnownRoute<'_> {
@@ -478,14 +707,22 @@ impl KnownRoute<'_> {
     pub(super) fn route_is_current(&self, net: &Net, dir: Direction) -> bool {
         // Packets come in by the device at which those of the other direction leave.
         let iif = self.paths[dir.reverse() as usize].ifindex;
-        let (mark, other_mark) = match self.marks.with[dir as usize] {
-            MarkUse::Without => (0, None),
-            MarkUse::With => (self.marks.mark, None),
-            MarkUse::Both => (self.marks.mark, Some(0)),
-        };
-        let key = flow_key(self.flow, dir, iif, mark);
+        let key = flow_key(self.flow, dir, iif, self.marks);
 
-        self.paths[dir as usize].is_routed_to(net, &key, other_mark)
+        self.paths[dir as usize].is_routed_to(net, &key)
+    }
+
+    /// Returns what the host does now with the packets of a flow whose route leads elsewhere. Does not
+    /// sleep.
+    pub(super) fn look_again(&self, net: &Net) -> NoRoute {
+        let [original, reply] = self.paths;
+
+        NoRoute::find(
+            net,
+            self.flow,
+            [reply.ifindex, original.ifindex],
+            self.marks,
+        )
     }
 
     /// Returns whether the host would still send packets of direction `dir` by the same path. Does not
@@ -507,6 +744,8 @@ mod tests {
             ifindex,
             source: [2, 0, 0, 0, 1, ifindex as u8],
             kind,
+            mtu: 1500,
+            pcp: Pcp::All(0),
         }
     }
 
@@ -536,6 +775,8 @@ mod tests {
                 source: [2, 0, 0, 0, 1, 3],
                 dest: PEER,
                 encaps: [None; 2],
+                pcps: [Pcp::All(0); 2],
+                egress_mtu: 1500,
             })
         );
     }
@@ -558,6 +799,42 @@ mod tests {
             info.encaps,
             [tag(ETH_P_8021Q, 10, false), tag(ETH_P_8021Q, 20, false)]
         );
+    }
+
+    #[test]
+    fn tags_have_the_priorities_of_their_own_devices() {
+        let with = |pcp, step: DevPath| DevPath { pcp, ..step };
+        let path = |steps: &[DevPath]| {
+            let info = ForwardInfo::from_stack(PEER, steps.iter().copied())?;
+            let mut path = ForwardPath::first_to(9, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            path.pcps = info.pcps;
+            Some(path)
+        };
+        let (inner, outer) = (step(9, vlan(20)), step(8, vlan(10)));
+        let port = step(3, DevPathType::Ethernet);
+
+        let both = path(&[with(Pcp::All(3), inner), with(Pcp::All(5), outer), port]);
+        assert_eq!(both.and_then(|path| path.priorities()), Some([5, 3]));
+        let one = path(&[with(Pcp::All(3), inner), port]);
+        assert_eq!(one.and_then(|path| path.priorities()), Some([3, 0]));
+        let varies = path(&[inner, with(Pcp::Varies, outer), port]);
+        assert!(varies.is_some_and(|path| path.priorities().is_none()));
+    }
+
+    #[test]
+    fn a_way_that_takes_less_than_its_device_needs_the_host() {
+        let is_limited = |mtu, egress_mtu, encap: Option<Encap>| {
+            let mut path = ForwardPath::first_to(9, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            (path.mtu, path.egress_mtu, path.encaps[0]) = (mtu, egress_mtu, encap);
+            path.is_limited_by_device()
+        };
+        let session = tag(ETH_P_PPP_SES, 7, false);
+        let vlan = tag(ETH_P_8021Q, 7, false);
+
+        assert!(is_limited(1500, 1500, None) && !is_limited(1300, 1500, None));
+        assert!(is_limited(1492, 1500, session) && !is_limited(1452, 1500, session));
+        assert!(is_limited(1500, 1500, vlan) && !is_limited(1300, 1500, vlan));
+        assert!(is_limited(9000, 1500, None));
     }
 
     #[test]

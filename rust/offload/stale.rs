@@ -4,6 +4,7 @@
 
 use crate::netfilter::conntrack::Conntrack;
 use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
     prelude::*,
     sync::atomic::{Atomic, Relaxed}, //
 };
@@ -13,27 +14,53 @@ use kernel::{
 /// Either such an entry was made just before a change, and the next one will differ; or the next one
 /// will be the same, for a reason that the module does not know, and is then accepted.
 ///
-/// There are few slots. If the slot of a connection holds a recent entry of another one, the entry is
-/// accepted.
+/// There are few slots: that of a connection may hold a recent entry of another one.
 pub(super) struct StaleEntryFilter(KVec<Atomic<u64>>);
+
+/// What is known of a connection whose entry is not what the host would make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The last one was not as wrong, or something has changed since.
+    First,
+    /// So was the last one, and nothing has changed since.
+    Again,
+    /// So were the last ones, and something has changed each time.
+    Often,
+    /// Nothing: another connection has its slot.
+    Unknown,
+}
 
 impl StaleEntryFilter {
     const SIZE: usize = 1024;
     /// For how many seconds a connection is remembered.
     const SECONDS: u32 = 2;
+    /// After so many in a row, changes are no excuse.
+    const TIMES: u64 = 3;
+    /// Of a time in jiffies.
+    const TIME_BITS: u32 = 30;
 
     /// Sleeps; fails with `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
-        let mut slots = KVec::with_capacity(Self::SIZE, GFP_KERNEL)?;
+        let mut slots = KVec::with_capacity(Self::SIZE, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..Self::SIZE {
-            slots.push(Atomic::new(0), GFP_KERNEL)?;
+            slots.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Self(slots))
     }
 
-    /// Whether a new entry of the connection, which is not what the host would make, is to be replaced
-    /// by another one. Times are in jiffies: `now`, `changed` when something has last changed, and the
-    /// length of a `second`. Does not sleep.
+    /// Notes that an entry of the connection is not what the host would make. Times are in jiffies: `now`,
+    /// `changed` when something has last changed, and the length of a `second`. Does not sleep.
+    pub(super) fn note(
+        &self,
+        conntrack: &Conntrack,
+        now: u64,
+        changed: u64,
+        second: u32,
+    ) -> Answer {
+        self.note_number(Self::number(conntrack), now, changed, second)
+    }
+
+    /// As [`Self::note`]. Returns whether the entry is to be replaced by another one.
     pub(super) fn rejects(
         &self,
         conntrack: &Conntrack,
@@ -41,27 +68,39 @@ impl StaleEntryFilter {
         changed: u64,
         second: u32,
     ) -> bool {
-        self.rejects_number(Self::number(conntrack), now, changed, second)
+        let answer = self.note(conntrack, now, changed, second);
+        matches!(answer, Answer::First | Answer::Often)
     }
 
-    fn rejects_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> bool {
+    fn note_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> Answer {
+        const TIME: u64 = (1 << StaleEntryFilter::TIME_BITS) - 1;
         let slot = self.slot(connection);
-        // Upper 32 bits: the connection. Lower 32 bits: jiffies of the rejection.
+        // Upper 32 bits: the connection. Then how often it was rejected before, and when it was, in jiffies.
         let old = slot.load(Relaxed);
-        let age = (now as u32).wrapping_sub(old as u32);
+        let age = now.wrapping_sub(old) & TIME;
+        let mut times = 0;
+        let mut answer = Answer::First;
 
-        if old != 0 && age < Self::SECONDS * second {
+        if old != 0 && age < u64::from(Self::SECONDS * second) {
             if old >> 32 != u64::from(connection) {
-                return false;
+                return Answer::Unknown;
             }
-            let is_unchanged = changed + u64::from(age) < now;
+            let is_unchanged = changed + age < now;
             if is_unchanged {
                 slot.store(0, Relaxed);
-                return false;
+                return Answer::Again;
             }
+            times = (old as u32 >> Self::TIME_BITS).into();
+            if times == Self::TIMES {
+                answer = Answer::Often;
+            }
+            times = Self::TIMES.min(times + 1);
         }
-        slot.store(u64::from(connection) << 32 | u64::from(now as u32), Relaxed);
-        true
+        slot.store(
+            u64::from(connection) << 32 | times << Self::TIME_BITS | now & TIME,
+            Relaxed,
+        );
+        answer
     }
 
     /// An entry of the connection is what the host would make. Does not sleep.
@@ -83,7 +122,7 @@ impl StaleEntryFilter {
     }
 
     fn slot(&self, connection: u32) -> &Atomic<u64> {
-        &self.0[connection as usize % self.0.len()]
+        &self.0[connection as usize % Self::SIZE]
     }
 }
 
@@ -96,40 +135,60 @@ mod tests {
     const ONE: u32 = 0x100;
 
     #[test]
-    fn the_second_entry_in_a_row_is_accepted() -> Result {
+    fn the_second_entry_in_a_row_is_told_from_the_first() -> Result {
         let filter = StaleEntryFilter::new()?;
 
         for connection in [ONE, 0x200] {
-            assert!(filter.rejects_number(connection, NOW, 0, HZ));
-            assert!(!filter.rejects_number(connection, NOW + 1, 0, HZ));
-            assert!(filter.rejects_number(connection, NOW + 2, 0, HZ));
+            assert_eq!(filter.note_number(connection, NOW, 0, HZ), Answer::First);
+            assert_eq!(
+                filter.note_number(connection, NOW + 1, 0, HZ),
+                Answer::Again
+            );
+            assert_eq!(
+                filter.note_number(connection, NOW + 2, 0, HZ),
+                Answer::First
+            );
         }
         Ok(())
     }
 
     #[test]
-    fn the_second_entry_is_rejected_after_a_change_a_good_one_or_a_pause() -> Result {
+    fn after_a_change_a_good_one_or_a_pause_it_is_a_first_one() -> Result {
         let filter = StaleEntryFilter::new()?;
         let later = NOW + 2 + u64::from(StaleEntryFilter::SECONDS * HZ);
 
-        assert!(filter.rejects_number(ONE, NOW, 0, HZ));
-        assert!(filter.rejects_number(ONE, NOW + 1, NOW, HZ));
+        assert_eq!(filter.note_number(ONE, NOW, 0, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, NOW + 1, NOW, HZ), Answer::First);
         filter.forget_number(ONE);
-        assert!(filter.rejects_number(ONE, NOW + 2, NOW, HZ));
-        assert!(filter.rejects_number(ONE, later, NOW, HZ));
-        assert!(!filter.rejects_number(ONE, later + 1, NOW, HZ));
+        assert_eq!(filter.note_number(ONE, NOW + 2, NOW, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, later, NOW, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, later + 1, NOW, HZ), Answer::Again);
         Ok(())
     }
 
     #[test]
-    fn an_entry_is_accepted_if_another_connection_has_its_slot() -> Result {
+    fn changes_are_no_excuse_for_ever() -> Result {
+        let filter = StaleEntryFilter::new()?;
+        let second = u64::from(HZ);
+
+        for turn in 0..=StaleEntryFilter::TIMES {
+            let now = NOW + turn * second;
+            assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::First);
+        }
+        let now = NOW + (StaleEntryFilter::TIMES + 1) * second;
+        assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::Often);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_connection_whose_slot_another_one_has() -> Result {
         let filter = StaleEntryFilter::new()?;
         let other = ONE + StaleEntryFilter::SIZE as u32;
 
-        assert!(filter.rejects_number(ONE, NOW, 0, HZ));
-        assert!(!filter.rejects_number(other, NOW, 0, HZ));
-        assert!(!filter.rejects_number(ONE, NOW, 0, HZ));
-        assert!(filter.rejects_number(other, NOW, 0, HZ));
+        assert_eq!(filter.note_number(ONE, NOW, 0, HZ), Answer::First);
+        assert_eq!(filter.note_number(other, NOW, 0, HZ), Answer::Unknown);
+        assert_eq!(filter.note_number(ONE, NOW, 0, HZ), Answer::Again);
+        assert_eq!(filter.note_number(other, NOW, 0, HZ), Answer::First);
         Ok(())
     }
 }

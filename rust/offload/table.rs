@@ -8,7 +8,8 @@ use crate::{
         flow_block::{BindError, FlowStats},
         log::dev_warn_ratelimited,
         namespace::Net,
-        notifier::{self, Notifiers}, //
+        notifier::Notifiers,
+        rtnl::Rtnl, //
     },
     netfilter::{
         attach::Attachment,
@@ -16,13 +17,17 @@ use crate::{
         flow::FlowOffload,
         flowtable::{Flowtable, Tables},
         hook::{TCP_FIN, TCP_RST, TCP_SYN},
-        offload::{Offload, Verdict}, //
+        known::KnownTables,
+        offload::{Offload, TcpPacket, Verdict}, //
     },
     offload::{
+        aging,
         config::Config,
         device::Port,
         hw_flow::HwFlow,
+        members::Advice,
         monitor::{Monitor, Reaper},
+        plain,
         refusal::{Cause, InSoftware, Refusal},
         registry::{Binder, BoundDevices},
         translate::Unsupported, //
@@ -55,16 +60,19 @@ pub(crate) struct Context {
     reaper: Arc<Worker<Reaper>>,
     notifiers: Arc<Notifiers<Worker<Monitor>, BoundDevices>>,
     devices: Arc<BoundDevices>,
+    known: Pin<KBox<KnownTables>>,
 }
 
 impl Context {
     /// Sleeps, takes RTNL; fails with `ENOMEM`.
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
+        Net::set_ruleset_pause(config.ruleset_pause);
         let workqueue = Workqueue::new(c"nft_offload")?;
         let devices = Arc::pin_init(BoundDevices::new(config, workqueue.clone()), GFP_KERNEL)?;
         let notifiers = Arc::pin_init(Notifiers::new(devices.clone()), GFP_KERNEL)?;
         let reaper = Worker::new(&workqueue, Reaper::new(notifiers.clone())?)?;
         let binder = Worker::new(&workqueue, Binder::new(devices.clone()))?;
+        let known = KBox::pin_init(KnownTables::new(), GFP_KERNEL)?;
 
         Ok(Arc::new(
             Self {
@@ -73,6 +81,7 @@ impl Context {
                 reaper,
                 binder,
                 devices,
+                known,
             },
             GFP_KERNEL,
         )?)
@@ -85,8 +94,30 @@ impl Context {
         self.devices.workqueue().flush();
     }
 
-    /// Returns the monitor of a namespace, which now has one table more. Sleeps.
-    fn monitor(&self, net: &Net) -> Result<Arc<Worker<Monitor>>> {
+    /// Returns the monitor of a namespace, if it has one. Does not sleep.
+    pub(super) fn known_monitor(&self, net: &Net) -> Option<Arc<Worker<Monitor>>> {
+        self.notifiers.handler(net)
+    }
+
+    pub(super) fn devices(&self) -> &BoundDevices {
+        &self.devices
+    }
+
+    pub(super) fn known_tables(&self) -> &KnownTables {
+        &self.known
+    }
+
+    /// Returns the monitor of a namespace, which now has one table more. Called with `commit_mutex` held;
+    /// sleeps.
+    fn monitor(&self, net: &Net, is_offload: bool) -> Result<Arc<Worker<Monitor>>> {
+        let monitor = self.any_monitor(net)?;
+        if is_offload {
+            net.watch_forwarded();
+        }
+        Ok(monitor)
+    }
+
+    fn any_monitor(&self, net: &Net) -> Result<Arc<Worker<Monitor>>> {
         loop {
             if let Some(monitor) = self.notifiers.handler(net) {
                 if monitor.add_user() {
@@ -96,6 +127,7 @@ impl Context {
                 monitor.wait_retired();
                 continue;
             }
+            net.see_packets()?;
             let make = |token| Monitor::new(token, self.config, self.devices.workqueue());
             match self.notifiers.attach(net, make) {
                 Ok(monitor) => {
@@ -118,7 +150,7 @@ struct Joined {
     port: Option<Arc<Port>>,
 }
 
-/// The hardware side of a flowtable with `flags offload` that a device has joined.
+/// What is kept for a flowtable that a device has joined: with `flags offload`, its hardware side.
 #[pin_data]
 pub(crate) struct Table {
     context: Arc<Context>,
@@ -131,12 +163,13 @@ pub(crate) struct Table {
     joined: Mutex<KVec<Joined>>,
     /// `counter`, as of the last time that it could be asked for.
     counter: Atomic<bool>,
+    is_offload: bool,
 }
 
 impl Table {
     fn new(context: &Arc<Context>, flowtable: &Flowtable) -> Result<Arc<Self>> {
         let user = MonitorUser {
-            monitor: context.monitor(flowtable.net())?,
+            monitor: context.monitor(flowtable.net(), flowtable.is_offload())?,
             reaper: context.reaper.clone(),
         };
 
@@ -147,9 +180,15 @@ impl Table {
                 ports <- XArray::new(AllocKind::Alloc),
                 joined <- new_mutex!(KVec::new()),
                 counter: Atomic::new(flowtable.has_counter()),
+                is_offload: flowtable.is_offload(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Returns whether it has `flags offload`.
+    pub(super) fn is_offload(&self) -> bool {
+        self.is_offload
     }
 
     /// Returns the monitor of the table's namespace.
@@ -183,49 +222,104 @@ impl Table {
         }
     }
 
+    /// Calls `f` with the device that has joined whose index is the next after this one, and with its port, if it
+    /// has one. Returns what it returns. Sleeps.
+    pub(super) fn joined_after<R>(
+        &self,
+        ifindex: u32,
+        f: impl FnOnce(&NetDevice, Option<&Port>) -> R,
+    ) -> Option<R> {
+        let joined = self.joined.lock();
+        let after = joined
+            .iter()
+            .filter(|joined| joined.dev.ifindex() > ifindex);
+        let next = after.min_by_key(|joined| joined.dev.ifindex())?;
+        Some(f(&next.dev, next.port.as_deref()))
+    }
+
+    /// Returns whether a device with this index has joined. Sleeps.
+    pub(super) fn has_joined(&self, ifindex: u32) -> bool {
+        let joined = self.joined.lock();
+        joined.iter().any(|joined| joined.dev.ifindex() == ifindex)
+    }
+
     /// A hook of a device that has joined already, or has not.
     fn join_again(&self, dev: &NetDevice) -> Option<Result<(), BindError>> {
-        let mut joined = self.joined.lock();
-        let known = joined
-            .iter_mut()
-            .find(|joined| core::ptr::eq(&*joined.dev, dev))?;
+        let position = |joined: &[Joined]| {
+            joined
+                .iter()
+                .position(|joined| core::ptr::eq(&*joined.dev, dev))
+        };
+        let joined = self.joined.lock();
+        let port = joined[position(&joined)?].port.clone();
+        drop(joined);
 
-        if let Some(port) = &known.port {
-            if let Err(error) = self.context.devices.rebind(port) {
+        // Not with the lock held, as the driver may be slow.
+        if let Some(port) = port {
+            if let Err(error) = self.context.devices.rebind(&port) {
                 return Some(Err(error));
             }
         }
-        known.hooks += 1;
+        // It does not leave meanwhile.
+        let mut joined = self.joined.lock();
+        let index = position(&joined)?;
+        joined[index].hooks += 1;
         Some(Ok(()))
     }
 
     fn join(&self, dev: &NetDevice, port: Option<Arc<Port>>) -> Result {
-        let mut joined = self.joined.lock();
-        joined.reserve(1, GFP_KERNEL_ACCOUNT)?;
         if let Some(port) = &port {
             self.ports
                 .lock()
                 .store(dev.ifindex() as usize, port.clone(), GFP_KERNEL_ACCOUNT)?;
         }
-        joined.push(
-            Joined {
-                dev: dev.into(),
-                hooks: 1,
-                port,
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        drop(joined);
+        let new = Joined {
+            dev: dev.into(),
+            hooks: 1,
+            port,
+        };
+        // A dump waits for the list, so the list does not wait for memory.
+        loop {
+            let len = self.joined.lock().len();
+            let longer = KVec::with_capacity(len + 1, GFP_KERNEL_ACCOUNT)?;
+            let mut joined = self.joined.lock();
+            if joined.len() > len {
+                continue;
+            }
+            let mut shorter = core::mem::replace(&mut *joined, longer);
+            for joined_before in shorter.drain_all() {
+                joined.push_within_capacity(joined_before)?;
+            }
+            joined.push_within_capacity(new)?;
+            break;
+        }
+        self.monitor().missing().forget(dev.ifindex());
         self.monitor().device_changed();
         Ok(())
     }
 
-    /// Takes a port whose device leaves out of the table, and waits until its rules are gone.
+    /// Waits until the rules of other devices are gone that send to a port whose rules are; those of flows that
+    /// were evicted a moment ago, too. Sleeps.
+    fn wait_for_others(&self, port: &Arc<Port>) {
+        let flows = self.monitor().flows();
+        let mut from = 0;
+
+        while let Some((part, flow)) = flows.find(from, |flow| flow.is_leaving(port)) {
+            while flow.is_leaving(port) {
+                fsleep(Delta::from_micros(500));
+            }
+            from = part;
+        }
+    }
+
+    /// Takes a port whose device leaves out of the table, and waits until its rules are gone, and those that
+    /// send to it.
     fn close(&self, port: &Arc<Port>) {
         port.close();
         port.device().retry_stale();
         self.withdraw(port);
         port.wait();
+        self.wait_for_others(port);
         self.context.devices.unbind(&self.context.binder, port);
     }
 
@@ -234,6 +328,7 @@ impl Table {
         table: Option<&Arc<Self>>,
         flowtable: &Flowtable,
         dev: &NetDevice,
+        rtnl: Option<&Rtnl>,
     ) -> Result<Arc<Self>, BindError> {
         if let Some(table) = table {
             if let Some(result) = table.join_again(dev) {
@@ -241,13 +336,12 @@ impl Table {
             }
         }
 
-        let (port, table) =
-            context
-                .devices
-                .bind(&context.binder, dev, flowtable.priority(), || match table {
-                    Some(table) => Ok(table.clone()),
-                    None => Self::new(context, flowtable),
-                })?;
+        let devices = &context.devices;
+        let priority = flowtable.priority();
+        let (port, table) = devices.bind(&context.binder, dev, priority, rtnl, || match table {
+            Some(table) => Ok(table.clone()),
+            None => Self::new(context, flowtable),
+        })?;
         if let Err(error) = table.join(dev, Some(port.clone())) {
             table.close(&port);
             return Err(error.into());
@@ -300,18 +394,24 @@ impl Offload for Table {
         &context.notifiers
     }
 
+    fn known_tables(context: &Context) -> &KnownTables {
+        &context.known
+    }
+
     fn bind(
         context: &Arc<Context>,
         table: Option<&Arc<Self>>,
         flowtable: &Flowtable,
         dev: &NetDevice,
+        rtnl: Option<&Rtnl>,
     ) -> Result<Arc<Self>> {
-        let error = match Self::bind(context, table, flowtable, dev) {
+        let error = match Self::bind(context, table, flowtable, dev, rtnl) {
             Ok(table) => return Ok(table),
             Err(error) => error,
         };
+        let is_late = rtnl.is_some();
         // With EAGAIN, nftables gives up `commit_mutex` and tries again.
-        if error.errno() == EAGAIN {
+        if error.errno() == EAGAIN && !is_late {
             fsleep(Delta::from_millis(1));
             return Err(EAGAIN);
         }
@@ -319,27 +419,36 @@ impl Offload for Table {
         dev_warn_ratelimited!(
             dev,
             Bind,
-            "cannot offload, so {}: {}.{}\n",
-            if is_tolerated {
+            "cannot offload, so {}: {}.{}{}\n",
+            if is_tolerated || is_late {
                 "its flows stay in software"
-            } else if notifier::is_in_device_notifier() {
-                "what would put it into a flowtable is refused"
             } else {
                 "the flowtable is refused"
             },
             error,
-            if is_tolerated {
-                ""
-            } else {
-                " Take the device or \"flags offload\" out of the flowtable, or load the module with \
-                 incapable=1"
+            Advice(dev),
+            match (is_tolerated, is_late) {
+                (true, _) => "",
+                (false, true) => {
+                    " It came after the ruleset, which would be refused if it was loaded now: take \
+                     the device or \"flags offload\" out of the flowtable, or load the module with \
+                     incapable=1"
+                }
+                (false, false) => {
+                    " Take the device or \"flags offload\" out of the flowtable, or load the module \
+                     with incapable=1"
+                }
             }
         );
-        if is_tolerated {
+        // What is late costs no monitor of its namespace.
+        if is_tolerated || (is_late && table.is_some()) {
             return Self::tolerate(context, table, flowtable, dev);
         }
-        notifier::refuses_device();
         Err(error.errno())
+    }
+
+    fn plain(context: &Arc<Context>, flowtable: &Flowtable) -> Result<Arc<Self>> {
+        Self::new(context, flowtable)
     }
 
     fn unbind(self: &Arc<Self>, dev: &NetDevice) {
@@ -412,6 +521,7 @@ impl Offload for Table {
 
     fn destroy(entry: &FlowOffload, flow: Arc<HwFlow>) {
         flow.destroy();
+        flow.release_gre(entry);
         if entry.is_closing() {
             // All its packets are conntrack's from now on.
             entry.teardown();
@@ -428,17 +538,45 @@ impl Offload for Table {
     fn gc(entry: &FlowOffload, attachment: &Attachment<'_, HwFlow>) -> bool {
         match attachment.get_arc() {
             Some(flow) => flow.gc(entry),
-            None => entry.is_overlooked(),
+            None => {
+                Self::extend(entry);
+                entry.is_overlooked()
+            }
         }
+    }
+
+    fn gc_new(entry: &FlowOffload) {
+        aging::gc_new(entry);
+    }
+
+    fn gc_plain(namespace: Option<&Worker<Monitor>>, entry: &FlowOffload) -> bool {
+        plain::gc(namespace.map(|monitor| &**monitor), entry)
+    }
+
+    fn extend(entry: &FlowOffload) {
+        aging::extend_gre(entry, jiffies64() as u32);
+    }
+
+    fn end(entry: &FlowOffload, flow: Option<&HwFlow>) {
+        let last = flow.map_or_else(
+            || aging::last_by_software(entry),
+            |flow| flow.last_packet(entry),
+        );
+        aging::end(entry, last);
     }
 
     fn ingress(
         namespace: Option<&Worker<Monitor>>,
         entry: &FlowOffload,
         dir: Direction,
-        tcp_flags: u8,
+        tcp: &TcpPacket,
     ) -> Verdict {
-        if tcp_flags & (TCP_FIN | TCP_RST) != 0 {
+        if tcp.flags & TCP_RST != 0 {
+            // The host drops one whose time is over, and so it ends nothing.
+            entry.reset(dir, tcp.seq, tcp.ttl > 1 && !entry.is_closing());
+            return Verdict::SlowPath;
+        }
+        if tcp.flags & TCP_FIN != 0 {
             entry.conntrack().reset_tcp_windows();
             // Its rules have to be gone before conntrack sees the ports used again.
             if entry.is_for_hardware() {
@@ -449,7 +587,7 @@ impl Offload for Table {
             return Verdict::SlowPath;
         }
         // The ports are used again before the entry is gone.
-        if tcp_flags & TCP_SYN != 0 && entry.is_closing() {
+        if tcp.flags & TCP_SYN != 0 && entry.is_closing() {
             return Verdict::SlowPath;
         }
         if entry.has_zero_dmac(dir) {

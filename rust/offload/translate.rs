@@ -52,6 +52,8 @@ pub(super) enum Unsupported {
     IngressTag(u16),
     /// Tags in the place of others, of another kind or number.
     VlanRewrite,
+    /// The priority of a tag that is put on.
+    Priority,
     /// Terminated IP tunnel.
     Tunnel,
     /// A lightweight tunnel that is not an IP tunnel, `enum lwtunnel_encap_types`.
@@ -77,11 +79,11 @@ impl From<Full> for Unsupported {
 /// How drivers read a rule, where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// As tc means it (mlx5): the TTL is decremented if the rule says so and not otherwise, and each
-    /// tag that is pushed goes outside the one before it.
+    /// As tc means it (mlx5): the TTL is decremented if the rule says so and not otherwise, each tag that
+    /// is pushed goes outside the one before it, and frames may be to any MAC address if none is said.
     Tc,
     /// As C's flowtables write it (mtk_ppe, airoha_ppe): hardware that routes decrements the TTL
-    /// unasked and refuses to be told, and the outermost tag is pushed first.
+    /// unasked and refuses to be told, the outermost tag is pushed first, and no MAC address is matched.
     Router,
 }
 
@@ -116,6 +118,10 @@ pub(super) fn translate(
     }
 
     set_matches(&mut rule.matches, this, other_tunnel, dialect)?;
+    // Behind a tunnel, it is the one of the outer frame.
+    if dialect == Dialect::Tc && other_tunnel.is_none() {
+        rule.matches.dest = this.dest.or(other.xmit.source());
+    }
     if dialect == Dialect::Tc && !is_rewritable(&rule.matches, other) {
         return Err(Unsupported::VlanRewrite);
     }
@@ -133,10 +139,16 @@ pub(super) fn translate(
         actions.push(Action::VlanPop)?;
     }
     match dialect {
-        Dialect::Tc => carried(other)
+        Dialect::Tc => pushed(other)
             .rev()
-            .try_for_each(|encap| push(actions, encap))?,
-        Dialect::Router => carried(other).try_for_each(|encap| push(actions, encap))?,
+            .try_for_each(|(encap, priority)| push(actions, encap, priority))?,
+        // These drivers do not look at the priority.
+        Dialect::Router if pushed(other).any(|(_, priority)| priority != 0) => {
+            return Err(Unsupported::Priority);
+        }
+        Dialect::Router => {
+            pushed(other).try_for_each(|(encap, priority)| push(actions, encap, priority))?
+        }
     }
     if flow.snat {
         let field = match dir {
@@ -215,26 +227,36 @@ fn carried(tuple: &Tuple) -> impl DoubleEndedIterator<Item = &Encap> {
         .filter(|encap| !encap.ingress_vlan)
 }
 
+/// The same with the priorities of the tags that are put on.
+fn pushed(tuple: &Tuple) -> impl DoubleEndedIterator<Item = (&Encap, u8)> {
+    let all = tuple.encaps.iter().zip(tuple.priorities);
+    all.filter_map(|(encap, priority)| Some((encap.as_ref()?, priority)))
+        .filter(|(encap, _)| !encap.ingress_vlan)
+}
+
 /// Whether the tags of `other` can be put on in the place of those that are taken off.
 ///
 /// mlx5 makes one rewrite of taking a tag off and putting one on, which leaves the kind of the tag
-/// as it was. Where there are two tags on one of the sides, the second one gets lost.
+/// and its priority as they were. Where there are two tags on one of the sides, the second one gets lost.
 fn is_rewritable(matches: &Match, other: &Tuple) -> bool {
-    let mut on = carried(other).filter(|encap| encap.proto != ETH_P_PPP_SES);
+    let mut on = pushed(other).filter(|(encap, _)| encap.proto != ETH_P_PPP_SES);
 
     match (matches.vlan, matches.cvlan, on.next(), on.next()) {
         (None, ..) | (_, _, None, _) => true,
-        (Some(off), None, Some(on), None) => off.proto == on.proto,
+        (Some(off), None, Some((on, priority)), None) => off.proto == on.proto && priority == 0,
         _ => false,
     }
 }
 
-fn push(actions: &mut Actions, encap: &Encap) -> Result<(), Unsupported> {
+fn push(actions: &mut Actions, encap: &Encap, priority: u8) -> Result<(), Unsupported> {
     let action = match encap.proto {
-        ETH_P_8021Q | ETH_P_8021AD => Action::VlanPush(Vlan {
-            proto: encap.proto,
-            id: encap.id,
-        }),
+        ETH_P_8021Q | ETH_P_8021AD => {
+            let tag = Vlan {
+                proto: encap.proto,
+                id: encap.id,
+            };
+            Action::VlanPush(tag, priority)
+        }
         ETH_P_PPP_SES => Action::PppoePush { session: encap.id },
         proto => return Err(Unsupported::Encapsulation(proto)),
     };
@@ -255,6 +277,7 @@ fn set_matches(
     // Member by member, so that none is copied.
     let Match {
         ingress,
+        dest,
         vlan,
         cvlan,
         pppoe,
@@ -265,6 +288,7 @@ fn set_matches(
         tcp_goes_on,
     } = to;
     *ingress = tuple.ingress;
+    *dest = None;
     *vlan = None;
     *cvlan = None;
     *pppoe = None;
@@ -420,7 +444,9 @@ mod tests {
             },
             l4proto,
             ingress: LAN,
+            dest: None,
             encaps: [None; 2],
+            priorities: [0; 2],
             tunnel: false,
             xmit: Xmit::Ethernet {
                 ifindex: WAN,
@@ -588,6 +614,28 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_to_the_address_that_the_host_has_there() {
+        let mut flow = routed(IPPROTO_UDP);
+        let dest = |flow: &Flow, dialect| {
+            Direction::BOTH.map(|dir| {
+                let rule = rule_of(flow, dir, dialect);
+                rule.ok().and_then(|rule| rule.matches.dest)
+            })
+        };
+
+        assert_eq!(dest(&flow, Dialect::Tc), [Some(LAN_MAC), Some(WAN_MAC)]);
+        assert_eq!(dest(&flow, Dialect::Router), [None; 2]);
+        // That of VRRP.
+        let vmac = [0x00, 0x00, 0x5e, 0x00, 0x01, 0x33];
+        flow.tuples[0].dest = Some(vmac);
+        assert_eq!(dest(&flow, Dialect::Tc), [Some(vmac), Some(WAN_MAC)]);
+        // Nothing is known of the other direction.
+        flow.tuples[1].xmit = Xmit::Unresolved;
+        flow.tuples[0].dest = None;
+        assert_eq!(dest(&flow, Dialect::Tc), [None; 2]);
+    }
+
+    #[test]
     fn only_tcp_is_watched_for_its_end() {
         for (l4proto, watched) in [(IPPROTO_TCP, true), (IPPROTO_UDP, false)] {
             let Some(rule) = translated(&routed(l4proto), Direction::Original) else {
@@ -701,10 +749,13 @@ mod tests {
             [
                 Action::VlanPop,
                 Action::VlanPop,
-                Action::VlanPush(Vlan {
-                    proto: ETH_P_8021Q,
-                    id: 20
-                })
+                Action::VlanPush(
+                    Vlan {
+                        proto: ETH_P_8021Q,
+                        id: 20
+                    },
+                    0
+                )
             ]
         );
     }
@@ -720,7 +771,7 @@ mod tests {
             let mut to = pushed.iter_mut();
 
             for action in rule.iter().flat_map(|rule| rule.actions.as_slice()) {
-                if let Action::VlanPush(tag) = action {
+                if let Action::VlanPush(tag, _) = action {
                     to.next().into_iter().for_each(|to| *to = tag.id);
                 }
             }
@@ -751,7 +802,7 @@ mod tests {
             assert_eq!(rule.matches.vlan, None);
             assert_eq!(
                 rule.actions.as_slice()[4..6],
-                [Action::VlanPush(first), Action::VlanPush(second)]
+                [Action::VlanPush(first, 0), Action::VlanPush(second, 0)]
             );
         }
 
@@ -825,7 +876,43 @@ mod tests {
             .actions
             .as_slice()
             .iter()
-            .any(|action| matches!(action, Action::VlanPop | Action::VlanPush(_))));
+            .any(|action| matches!(action, Action::VlanPop | Action::VlanPush(..))));
+    }
+
+    #[test]
+    fn priorities_are_those_that_the_host_gives_or_there_is_no_rule() {
+        let pushed = |flow: &Flow, dialect| {
+            let rule = rule_of(flow, Direction::Original, dialect)?;
+            let mut found = [None; 2];
+            let tags = rule
+                .actions
+                .as_slice()
+                .iter()
+                .filter_map(|action| match action {
+                    Action::VlanPush(tag, priority) => Some((tag.id, *priority)),
+                    _ => None,
+                });
+            for (to, tag) in found.iter_mut().zip(tags) {
+                *to = Some(tag);
+            }
+            Ok::<_, Unsupported>(found)
+        };
+        let mut flow = routed(IPPROTO_TCP);
+        flow.tuples[1].encaps = [vlan(20), vlan(21)];
+        flow.tuples[1].priorities = [5, 3];
+
+        // The inner one first.
+        assert_eq!(
+            pushed(&flow, Dialect::Tc),
+            Ok([Some((21, 3)), Some((20, 5))])
+        );
+        assert_eq!(pushed(&flow, Dialect::Router), Err(Unsupported::Priority));
+        // One that takes the place of another keeps that one's.
+        flow.tuples[0].encaps[0] = vlan(10);
+        flow.tuples[1].encaps[1] = None;
+        assert_eq!(pushed(&flow, Dialect::Tc), Err(Unsupported::VlanRewrite));
+        flow.tuples[1].priorities = [0; 2];
+        assert_eq!(pushed(&flow, Dialect::Tc), Ok([Some((20, 0)), None]));
     }
 
     #[test]
@@ -860,10 +947,13 @@ mod tests {
         assert_eq!(
             up.actions.as_slice()[4..6],
             [
-                Action::VlanPush(Vlan {
-                    proto: ETH_P_8021Q,
-                    id: 7
-                }),
+                Action::VlanPush(
+                    Vlan {
+                        proto: ETH_P_8021Q,
+                        id: 7
+                    },
+                    0
+                ),
                 Action::PppoePush { session: 0x1234 }
             ]
         );

@@ -1,152 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Where packets go: routes, neighbours, and the devices below a device. */
+/* Neighbours, and the devices below a device. */
 #include <linux/etherdevice.h>
+#include <linux/if_bridge.h>
 #include <linux/if_vlan.h>
-#include <linux/inetdevice.h>
 #include <net/arp.h>
-#include <net/ip6_route.h>
-#include <net/ip_fib.h>
-#include <net/l3mdev.h>
 #include <net/ndisc.h>
-#include <net/nexthop.h>
 
 #include "../bindings/compat.h"
 #include "../bindings/helpers.h"
-
-/* Where the next hops of a route are put. */
-struct hops {
-	struct shim_hop *hops;
-	unsigned int count;
-	unsigned int max;
-	u32 mtu;
-};
-
-static void add_hop(struct hops *hops, const struct fib_nh_common *nhc, u32 mtu)
-{
-	const struct net_device *dev;
-	struct shim_hop *hop;
-
-	/* A group of next hops may have become smaller since they were counted. */
-	dev = nhc ? nhc->nhc_dev : NULL;
-	if (!dev || nhc->nhc_lwtstate || nhc->nhc_flags & RTNH_F_DEAD ||
-	    hops->count == hops->max)
-		return;
-
-	hop = &hops->hops[hops->count++];
-	memset(hop, 0, sizeof(*hop));
-	hop->ifindex = READ_ONCE(dev->ifindex);
-	hop->mtu = mtu ?: READ_ONCE(dev->mtu);
-	hop->family = nhc->nhc_gw_family;
-	if (nhc->nhc_gw_family == AF_INET)
-		memcpy(hop->gateway, &nhc->nhc_gw.ipv4, sizeof(nhc->nhc_gw.ipv4));
-	else if (nhc->nhc_gw_family == AF_INET6)
-		memcpy(hop->gateway, &nhc->nhc_gw.ipv6, sizeof(nhc->nhc_gw.ipv6));
-}
-
-static int route_hops4(struct net *net, const struct shim_route_query *query,
-		       struct hops *hops)
-{
-	struct flowi4 fl4 = {
-		.flowi4_iif = query->iif ?: LOOPBACK_IFINDEX,
-		.flowi4_mark = query->mark,
-		.flowi4_proto = query->l4proto,
-		.flowi4_scope = RT_SCOPE_UNIVERSE,
-		.fl4_sport = query->sport,
-		.fl4_dport = query->dport,
-	};
-	struct fib_result res = {};
-	int err, i;
-
-	memcpy(&fl4.saddr, query->src, sizeof(fl4.saddr));
-	memcpy(&fl4.daddr, query->dst, sizeof(fl4.daddr));
-	err = fib_lookup(net, &fl4, &res, FIB_LOOKUP_NOREF);
-	if (err)
-		return err;
-	if (res.type != RTN_UNICAST)
-		return -ENETUNREACH;
-
-	for (i = 0; i < fib_info_num_path(res.fi); i++)
-		add_hop(hops, fib_info_nhc(res.fi, i), res.fi->fib_mtu);
-	return 0;
-}
-
-#if IS_ENABLED(CONFIG_IPV6)
-static int add_hop6(struct fib6_nh *nh, void *hops)
-{
-	add_hop(hops, &nh->nh_common, ((struct hops *)hops)->mtu);
-	return 0;
-}
-
-static int route_hops6(struct net *net, const struct shim_route_query *query,
-		       struct hops *hops)
-{
-	/* Unlike IPv4, it is routed as a packet of the VRF (ip6_rcv_finish()). */
-	int vrf = l3mdev_master_ifindex_by_index(net, query->iif);
-	struct flowi6 fl6 = {
-		.flowi6_iif = vrf ?: query->iif ?: LOOPBACK_IFINDEX,
-		.flowi6_mark = query->mark,
-		.flowi6_proto = query->l4proto,
-		.fl6_sport = query->sport,
-		.fl6_dport = query->dport,
-	};
-	const struct fib6_info *from, *sibling;
-	struct dst_entry *dst;
-	int err;
-
-	memcpy(&fl6.saddr, query->src, sizeof(fl6.saddr));
-	memcpy(&fl6.daddr, query->dst, sizeof(fl6.daddr));
-	/* Never forwarded. */
-	if (rt6_need_strict(&fl6.daddr) || rt6_need_strict(&fl6.saddr))
-		return -ENETUNREACH;
-
-	dst = ip6_route_input_lookup(net, NULL, &fl6, NULL,
-				     RT6_LOOKUP_F_HAS_SADDR);
-	err = dst->error;
-	from = rcu_dereference(dst_rt6_info(dst)->from);
-	if (!err && (!from || from->fib6_type != RTN_UNICAST))
-		err = -ENETUNREACH;
-	if (err)
-		goto out;
-
-	hops->mtu = from->fib6_pmtu;
-	if (from->nh) {
-		nexthop_for_each_fib6_nh(from->nh, add_hop6, hops);
-		goto out;
-	}
-	add_hop6((struct fib6_nh *)from->fib6_nh, hops);
-	if (!READ_ONCE(from->fib6_nsiblings))
-		goto out;
-	list_for_each_entry_rcu(sibling, &from->fib6_siblings, fib6_siblings) {
-		/* It has left the ring, which would have no end then. */
-		if (!READ_ONCE(from->fib6_nsiblings))
-			break;
-		add_hop6((struct fib6_nh *)sibling->fib6_nh, hops);
-	}
-out:
-	dst_release(dst);
-	return err;
-}
-#endif
-
-/*
- * The next hops among which the kernel chooses for forwarded packets. Returns
- * how many there are, at most @max of them.
- */
-int shim_route_hops(struct net *net, const struct shim_route_query *query,
-		    struct shim_hop *hops, unsigned int max)
-{
-	struct hops to = { .hops = hops, .max = max };
-	int err = -EAFNOSUPPORT;
-
-	guard(rcu)();
-	if (query->family == AF_INET)
-		err = route_hops4(net, query, &to);
-#if IS_ENABLED(CONFIG_IPV6)
-	else if (query->family == AF_INET6)
-		err = route_hops6(net, query, &to);
-#endif
-	return err ?: to.count;
-}
 
 static struct neighbour *neighbour(struct net_device *dev, u8 family,
 				   const u8 *addr)
@@ -243,21 +104,24 @@ static bool is_ethernet(const struct net_device *dev)
 }
 
 /*
- * The device that gets what comes in by the device @ifindex with this tag; 0 if
- * there is none.
+ * The device that gets what comes in by the device @ifindex with this tag: a VLAN
+ * device, or a bridge that knows the tag itself; 0 if there is none.
  */
 u32 shim_dev_of_tag(struct net *net, u32 ifindex, u16 proto, u16 id)
 {
-	struct net_device *dev;
+	struct net_device *dev, *to;
 
 	if (!eth_type_vlan(htons(proto)))
 		return 0;
 
 	guard(rcu)();
 	dev = dev_get_by_index_rcu(net, ifindex);
-	if (dev)
-		dev = __vlan_find_dev_deep_rcu(dev, htons(proto), id);
-	return dev ? READ_ONCE(dev->ifindex) : 0;
+	if (!dev)
+		return 0;
+	to = __vlan_find_dev_deep_rcu(dev, htons(proto), id);
+	if (!to && netif_is_bridge_port(dev))
+		to = netdev_master_upper_dev_get_rcu(dev);
+	return to ? READ_ONCE(to->ifindex) : 0;
 }
 
 /* The device as whose packets those of the device @ifindex reach IP. */
@@ -276,6 +140,40 @@ u32 shim_dev_of_ip(struct net *net, u32 ifindex)
 	return dev ? READ_ONCE(dev->ifindex) : 0;
 }
 
+#if IS_ENABLED(CONFIG_VLAN_8021Q)
+/*
+ * The PCP that a VLAN device gives to all packets. Of those that are forwarded,
+ * skb->priority is 0 to 15, unless a rule sets another one, to which the map has
+ * to refer then. Returns false if the PCP is not the same for all.
+ */
+static bool vlan_pcp(struct net_device *dev, u8 *pcp)
+{
+	u16 qos = vlan_dev_get_egress_qos_mask(dev, 0);
+	const struct vlan_priority_tci_mapping *mp;
+	u32 i;
+
+	*pcp = qos >> VLAN_PRIO_SHIFT;
+	for (i = 0; i < ARRAY_SIZE(vlan_dev_priv(dev)->egress_priority_map); i++) {
+		if (vlan_dev_get_egress_qos_mask(dev, i) != qos)
+			return false;
+
+		mp = rcu_dereference(vlan_dev_priv(dev)->egress_priority_map[i]);
+		for (; mp; mp = rcu_dereference(mp->next))
+			if (READ_ONCE(mp->vlan_qos) != qos)
+				return false;
+	}
+	return true;
+}
+#endif
+
+static void add_pcp(struct shim_path_step *step, struct net_device *dev)
+{
+#if IS_ENABLED(CONFIG_VLAN_8021Q)
+	if (is_vlan_dev(dev))
+		step->pcp_varies = !vlan_pcp(dev, &step->pcp);
+#endif
+}
+
 static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)
 {
 	switch (path->bridge.vlan_mode) {
@@ -290,12 +188,61 @@ static enum shim_bridge_tag bridge_tag(const struct net_device_path *path)
 	}
 }
 
+#if IS_ENABLED(CONFIG_BRIDGE)
+/*
+ * br_vlan_get_pvid_rcu() of the module bridge, without the need of it. What is found
+ * is valid as long as there is a port of a bridge.
+ */
+static typeof(br_vlan_get_pvid_rcu) *get_pvid;
+
+/* The module bridge goes. */
+void shim_path_forget_bridge(void)
+{
+	WRITE_ONCE(get_pvid, NULL);
+}
+
+static bool bridge_port_pvid(const struct net_device *dev, u16 *pvid)
+{
+	typeof(br_vlan_get_pvid_rcu) *get = READ_ONCE(get_pvid);
+
+	if (!get) {
+		get = symbol_get(br_vlan_get_pvid_rcu);
+		if (!get)
+			return false;
+		/* While the module cannot go. */
+		WRITE_ONCE(get_pvid, get);
+		symbol_put(br_vlan_get_pvid_rcu);
+	}
+	return !get(dev, pvid);
+}
+#endif
+
+/*
+ * Whether what comes in by the port below the bridge @path[0] gets into the VLAN from
+ * which frames leave there: if they leave untagged, that has to be the port's PVID.
+ * @tagged: they have a tag of the bridge's protocol already.
+ */
+static bool bridge_takes_back(const struct net_device_path *path, bool tagged)
+{
+#if IS_ENABLED(CONFIG_BRIDGE)
+	u16 pvid;
+
+	if (!path->bridge.vlan_id || /* it does not filter */
+	    path->bridge.vlan_mode == DEV_PATH_BR_VLAN_TAG ||
+	    (path->bridge.vlan_mode == DEV_PATH_BR_VLAN_KEEP && tagged))
+		return true;
+	return bridge_port_pvid(path[1].dev, &pvid) && pvid == path->bridge.vlan_id;
+#else
+	return true;
+#endif
+}
+
 /*
  * The devices that a frame to the neighbour @addr, whose address is put into
  * @mac (zero, if the device is not Ethernet's), with a packet of @ether_type
  * passes from the device @ifindex on, itself included. Returns how many there
  * are; -EHOSTUNREACH if the neighbour has no address, -ENETDOWN if one of them
- * is not up.
+ * is not up, or a bridge does not take back what comes from there.
  */
 int shim_forward_path(struct net *net, u32 ifindex, u8 family, const u8 *addr,
 		      u16 ether_type, u8 mac[ETH_ALEN],
@@ -325,21 +272,27 @@ int shim_forward_path(struct net *net, u32 ifindex, u8 family, const u8 *addr,
 	for (i = 0; i < stack.num_paths && !err; i++) {
 		const struct net_device_path *path = &stack.path[i];
 		struct shim_path_step *step = &steps[i];
+		bool tagged;
 
 		if (i == max) {
 			err = -E2BIG;
 			break;
 		}
-		if (!netif_running(path->dev) || !netif_carrier_ok(path->dev))
+		if (!netif_running(path->dev) || !netif_carrier_ok(path->dev) ||
+		    (netif_is_bridge_port(path->dev) &&
+		     shim_net_is_blocked(path->dev)))
 			err = -ENETDOWN;
 
 		memset(step, 0, sizeof(*step));
 		/* As nft_dev_path_info() does. */
 		step->type = compat_path_is_wifi(path) ? DEV_PATH_ETHERNET : path->type;
 		step->ifindex = READ_ONCE(path->dev->ifindex);
+		step->mtu = READ_ONCE(path->dev->mtu);
 		memcpy(step->source, path->dev->dev_addr, ETH_ALEN);
 		switch (path->type) {
 		case DEV_PATH_VLAN:
+			add_pcp(step, (struct net_device *)path->dev);
+			fallthrough;
 		case DEV_PATH_PPPOE:
 			step->id = path->encap.id;
 			step->proto = ntohs(path->encap.proto);
@@ -349,6 +302,10 @@ int shim_forward_path(struct net *net, u32 ifindex, u8 family, const u8 *addr,
 			step->bridge_tag = bridge_tag(path);
 			step->id = path->bridge.vlan_id;
 			step->proto = ntohs(path->bridge.vlan_proto);
+			tagged = i && path[-1].type == DEV_PATH_VLAN &&
+				 path[-1].encap.proto == path->bridge.vlan_proto;
+			if (i + 1 < stack.num_paths && !bridge_takes_back(path, tagged))
+				err = -ENETDOWN;
 			break;
 		default:
 			break;

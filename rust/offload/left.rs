@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Connections that are left to the host.
+//!
+//! An entry whose packets the host would not send as the entry does is torn down, and its connection
+//! gets `IPS_NAT_CLASH`, with which `nft_flow_offload_eval()` makes no other entry: the connection is
+//! as one without a flowtable. When something has changed, it may make entries again.
+
+use crate::{
+    net::{
+        namespace::Net,
+        notifier::NetRef, //
+    },
+    netfilter::conntrack::{Conntrack, Direction},
+    offload::{
+        route::{last_marks, HostView},
+        why::Why, //
+    },
+    time::{jiffies64, ms},
+    work::{cond_resched, Queue, Work, Worker, Workqueue}, //
+};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    static_lock_class,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed},
+        Arc,
+        LockClassKey,
+        Mutex, //
+    }, //
+};
+
+/// A connection that was left to the host.
+struct Left {
+    conntrack: ARef<Conntrack>,
+    /// [`LeftFlows::changes`] as of the last look.
+    changes: u64,
+    /// When it may make entries again after any change; in jiffies.
+    until: u64,
+    /// How often it was left.
+    times: u8,
+    /// When conntrack would forget it, as of the last look: another time after each packet.
+    end: u32,
+    /// It may make entries again.
+    is_back: bool,
+    /// The direction that is to blame, and for what.
+    why: (Direction, Why),
+    /// What the host did with it: if that changes, it makes entries again.
+    view: Option<KBox<HostView>>,
+}
+
+impl Left {
+    /// A minute, and twice as long each time. It is a guess that the next entry will be better.
+    fn wait(&self) -> u64 {
+        ms(60_000) << self.times.saturating_sub(1).min(6)
+    }
+}
+
+/// One that is to be added.
+type NewLeft = (ARef<Conntrack>, Option<KBox<HostView>>, (Direction, Why));
+
+/// A connection that is left to the host, as others see it.
+#[derive(Clone)]
+pub(super) struct LeftFlow {
+    pub(super) conntrack: ARef<Conntrack>,
+    /// How often it was left.
+    pub(super) times: u32,
+    /// The direction that is to blame, and for what.
+    pub(super) why: (Direction, Why),
+}
+
+/// The connections of a namespace that are left to the host.
+pub(super) struct LeftFlows {
+    net: Arc<NetRef>,
+    /// By the address of the conntrack entry, to which each holds a reference.
+    flows: Pin<KBox<Mutex<RBTree<usize, Left>>>>,
+    /// How many there are; changed with the lock of `flows` held.
+    count: Atomic<usize>,
+    /// Another one after each [`Self::clear`]; changed with the lock of `flows` held.
+    generation: Atomic<u64>,
+    /// Another one after each change.
+    changes: Atomic<u64>,
+    /// Those to be added.
+    new: Queue<NewLeft>,
+}
+
+impl LeftFlows {
+    /// How often they are looked at.
+    const SWEEP_MS: u32 = 1000;
+    /// How many are looked at before others may have the lock.
+    const BATCH: usize = 64;
+
+    /// Sleeps; fails with `ENOMEM`.
+    pub(super) fn new(workqueue: &Arc<Workqueue>, net: &Arc<NetRef>) -> Result<Arc<Worker<Self>>> {
+        Worker::new(
+            workqueue,
+            Self {
+                net: net.clone(),
+                flows: KBox::pin_init(new_mutex!(RBTree::new()), GFP_KERNEL_ACCOUNT)?,
+                count: Atomic::new(0),
+                generation: Atomic::new(0),
+                changes: Atomic::new(0),
+                new: Queue::new(),
+            },
+        )
+    }
+
+    fn key(conntrack: &Conntrack) -> usize {
+        core::ptr::from_ref(conntrack) as usize
+    }
+
+    /// Something has changed. Does not sleep.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// Has a connection make no entry, until something changes, unless there are too many of these at a time,
+    /// or no memory to remember it. Does not sleep.
+    pub(super) fn add_later(
+        worker: &Worker<Self>,
+        conntrack: &Conntrack,
+        view: Option<KBox<HostView>>,
+        why: (Direction, Why),
+    ) {
+        conntrack.set_no_entry(true);
+        if worker.new.put((conntrack.into(), view, why)) {
+            worker.queue();
+        } else {
+            conntrack.set_no_entry(false);
+        }
+    }
+
+    /// Has a connection make no entry, until something changes. Sleeps; fails with `ENOMEM`.
+    pub(super) fn add(
+        worker: &Worker<Self>,
+        conntrack: &Conntrack,
+        view: Option<KBox<HostView>>,
+        why: (Direction, Why),
+    ) -> Result {
+        let generation = worker.generation.load(Relaxed);
+        Self::add_in(worker, generation, conntrack, view, why)
+    }
+
+    /// As [`Self::add`], unless there are no flowtables any more, or others.
+    fn add_in(
+        worker: &Worker<Self>,
+        generation: u64,
+        conntrack: &Conntrack,
+        view: Option<KBox<HostView>>,
+        why: (Direction, Why),
+    ) -> Result {
+        let mut flows = worker.flows.lock();
+        let key = Self::key(conntrack);
+
+        if worker.generation.load(Relaxed) != generation {
+            return Err(EAGAIN);
+        }
+        if flows.get(&key).is_none() {
+            let left = Left {
+                conntrack: conntrack.into(),
+                changes: 0,
+                until: 0,
+                times: 0,
+                end: 0,
+                is_back: true,
+                why,
+                view: None,
+            };
+            flows.try_create_and_insert(key, left, GFP_KERNEL_ACCOUNT)?;
+            worker.count.fetch_add(1, Relaxed);
+        }
+        let Some(left) = flows.get_mut(&key) else {
+            return Ok(());
+        };
+        left.changes = worker.changes.load(Relaxed);
+        left.times = left.times.saturating_add(1);
+        left.until = jiffies64() + left.wait();
+        left.is_back = false;
+        left.why = why;
+        let old = core::mem::replace(&mut left.view, view);
+        conntrack.set_no_entry(true);
+        drop(flows);
+        drop(old);
+        worker.queue_delayed(ms(Self::SWEEP_MS));
+        Ok(())
+    }
+
+    /// Calls `f` for up to `max` of the connections that make no entries, from `from` on. Returns where to go
+    /// on, if there are more. Sleeps; `f` must not wait for the list.
+    pub(super) fn some(
+        &self,
+        from: usize,
+        max: usize,
+        mut f: impl FnMut(&LeftFlow),
+    ) -> Option<usize> {
+        let mut flows = self.flows.lock();
+        let mut cursor = flows.cursor_lower_bound_mut(&from)?;
+
+        for _ in 0..max {
+            let (_, left) = cursor.current();
+            if !left.is_back && !left.conntrack.is_dying() {
+                f(&LeftFlow {
+                    conntrack: left.conntrack.clone(),
+                    times: left.times.into(),
+                    why: left.why,
+                });
+            }
+            cursor = cursor.move_next()?;
+        }
+        Some(*cursor.current().0)
+    }
+
+    /// The connection has an entry that is followed. Sleeps.
+    pub(super) fn forget(&self, conntrack: &Conntrack) {
+        if self.count.load(Relaxed) == 0 {
+            return;
+        }
+        let mut flows = self.flows.lock();
+        let removed = flows.remove(&Self::key(conntrack));
+        if let Some(left) = &removed {
+            left.conntrack.set_no_entry(false);
+            self.count.fetch_sub(1, Relaxed);
+        }
+        drop(flows);
+    }
+
+    /// Lets go of all connections: there are no flowtables. Sleeps.
+    pub(super) fn clear(&self) {
+        let mut flows = self.flows.lock();
+        // What the work has taken out of the queue is not added any more.
+        self.generation.fetch_add(1, Relaxed);
+        self.count.store(0, Relaxed);
+        let old = core::mem::take(&mut *flows);
+        drop(flows);
+
+        for (conntrack, ..) in self.new.take().0 {
+            conntrack.set_no_entry(false);
+        }
+        for left in old.values() {
+            left.conntrack.set_no_entry(false);
+        }
+    }
+
+    /// Looks at one connection. Returns whether it is to be kept.
+    fn look(&self, left: &mut Left, now: u64) -> bool {
+        if left.conntrack.is_dying() {
+            return false;
+        }
+        if left.is_back {
+            return now < left.until + left.wait();
+        }
+        // Only packets need a way.
+        if left.end == left.conntrack.end() {
+            return true;
+        }
+        left.end = left.conntrack.end();
+        left.conntrack.assure_left();
+        if !left.conntrack.is_in_hardware() {
+            left.conntrack.end_liberal();
+        }
+
+        let changes = self.changes.load(Relaxed);
+        let is_changed = changes != left.changes;
+        let marks = last_marks(&left.conntrack);
+        left.changes = changes;
+        let has_changed = match &mut left.view {
+            Some(view) if is_changed || view.is_marked_otherwise(marks) => {
+                let is_better =
+                    |net: &Net| view.has_changed(net, marks) && !view.is_guessed_wrong(net);
+                self.net.with(is_better) == Some(true)
+            }
+            Some(_) => false,
+            // It was not known by what its packets are routed.
+            None => marks.iter().all(Option::is_some),
+        };
+        let is_back = has_changed || is_changed && now >= left.until;
+        if is_back {
+            left.is_back = true;
+            left.conntrack.set_no_entry(false);
+        }
+        true
+    }
+
+    /// Looks at a few connections from `from` on. Returns where to go on.
+    fn sweep_some(&self, from: usize, now: u64) -> Option<usize> {
+        let mut flows = self.flows.lock();
+        let mut cursor = flows.cursor_lower_bound_mut(&from)?;
+
+        for _ in 0..Self::BATCH {
+            let (_, left) = cursor.current_mut();
+            cursor = if self.look(left, now) {
+                cursor.move_next()?
+            } else {
+                self.count.fetch_sub(1, Relaxed);
+                cursor.remove_current().0?
+            };
+        }
+        Some(*cursor.current().0)
+    }
+}
+
+impl Drop for LeftFlows {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Work for LeftFlows {
+    fn lock_classes() -> [Pin<&'static LockClassKey>; 2] {
+        [static_lock_class!(), static_lock_class!()]
+    }
+
+    fn run(&self, worker: &Worker<Self>) {
+        let generation = self.generation.load(Acquire);
+
+        for (conntrack, view, why) in self.new.take().0 {
+            if Self::add_in(worker, generation, &conntrack, view, why).is_err() {
+                // As if the queue had lost it.
+                conntrack.set_no_entry(false);
+            }
+            cond_resched();
+        }
+    }
+
+    fn run_delayed(&self, worker: &Worker<Self>) {
+        let now = jiffies64();
+        let mut next = Some(0);
+
+        while let Some(from) = next {
+            next = self.sweep_some(from, now);
+            cond_resched();
+        }
+        if self.count.load(Relaxed) > 0 {
+            worker.queue_delayed(ms(Self::SWEEP_MS));
+        }
+    }
+}
