@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices of the network namespace: what they are, what is above and below them, their qdiscs, `hw-tc-offload`,
+//! and which one a packet would leave by.
+
+use crate::{
+    family::Client,
+    netlink::{self, attribute, Attributes, Error, Socket, NETLINK_ROUTE},
+    system,
+};
+use std::{collections::BTreeMap, net::IpAddr};
+
+const RTM_GETLINK: u16 = 18;
+const RTM_GETROUTE: u16 = 26;
+const RTM_GETQDISC: u16 = 38;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    /// "vlan", "bridge", …; empty for physical devices.
+    pub kind: String,
+    /// ARPHRD_PPP.
+    pub is_ppp: bool,
+    pub is_up: bool,
+    /// The device below, if it is in this namespace.
+    pub link: Option<u32>,
+    pub master: Option<u32>,
+    pub vlan: Option<u16>,
+    /// All qdiscs of the device, the root's first.
+    pub qdiscs: Vec<String>,
+    pub has_ingress_filters: bool,
+}
+
+/// All devices by index.
+#[derive(Clone, Debug, Default)]
+pub struct Links(pub BTreeMap<u32, Link>);
+
+/// What belongs into a flowtable in the place of a device.
+#[derive(Debug, PartialEq)]
+pub enum Instead {
+    /// It is right there.
+    Itself,
+    /// The ports of a bridge.
+    Ports(Vec<String>),
+    /// The device below a VLAN device.
+    Below(String),
+    /// The device below a PPPoE session, which the kernel does not name.
+    BelowSession,
+    /// Nothing by a bond can be offloaded.
+    Nothing,
+}
+
+/// Qdiscs that only queue; see rust/c/qdisc.c.
+const QUEUES: &[&str] = &[
+    "noqueue",
+    "noop",
+    "pfifo_fast",
+    "pfifo",
+    "bfifo",
+    "pfifo_head_drop",
+    "fq",
+    "fq_codel",
+    "fq_pie",
+    "codel",
+    "pie",
+    "dualpi2",
+    "sfq",
+    "hhf",
+    "red",
+    "gred",
+    "choke",
+    "sfb",
+    "mq",
+    "multiq",
+];
+
+impl Links {
+    pub fn get() -> Result<Self, Error> {
+        let mut socket = Socket::open(NETLINK_ROUTE)?;
+        let mut links = Self::default();
+        socket.dump(RTM_GETLINK, &[0; 16], |message| {
+            links.add(message);
+            Ok(())
+        })?;
+        socket.dump(RTM_GETQDISC, &[0; 20], |message| {
+            links.add_qdisc(message);
+            Ok(())
+        })?;
+        Ok(links)
+    }
+
+    fn add(&mut self, message: &[u8]) -> Option<()> {
+        const IFF_UP: u32 = 1;
+        const ARPHRD_PPP: u16 = 512;
+        let (header, attributes) = message.split_at_checked(16)?;
+        let number = |kind| Some(u32::from_ne_bytes(attribute(attributes, kind)?.try_into().ok()?));
+        let info = attribute(attributes, 18).unwrap_or(&[]);
+        let foreign = attribute(attributes, 37).is_some();
+        let link = Link {
+            index: u32::from_ne_bytes(header[4..8].try_into().unwrap()),
+            name: text(attribute(attributes, 3)?),
+            kind: attribute(info, 1).map(text).unwrap_or_default(),
+            is_ppp: u16::from_ne_bytes([header[2], header[3]]) == ARPHRD_PPP,
+            is_up: u32::from_ne_bytes(header[8..12].try_into().unwrap()) & IFF_UP != 0,
+            link: number(5).filter(|_| !foreign),
+            master: number(10),
+            vlan: attribute(attribute(info, 2).unwrap_or(&[]), 1)
+                .and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?))),
+            qdiscs: vec![],
+            has_ingress_filters: false,
+        };
+        self.0.insert(link.index, link);
+        Some(())
+    }
+
+    fn add_qdisc(&mut self, message: &[u8]) -> Option<()> {
+        let (header, attributes) = message.split_at_checked(20)?;
+        let link = self.0.get_mut(&u32::from_ne_bytes(header[4..8].try_into().unwrap()))?;
+        match text(attribute(attributes, 1)?) {
+            kind if kind == "ingress" || kind == "clsact" => link.has_ingress_filters = true,
+            kind => link.qdiscs.push(kind),
+        }
+        Some(())
+    }
+
+    pub fn name(&self, index: u32) -> String {
+        self.0.get(&index).map_or_else(|| format!("device {index} (gone)"), |link| link.name.clone())
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Link> {
+        self.0.values().find(|link| link.name == name)
+    }
+
+    /// Those whose name matches one of a flowtable, which may end in `*`.
+    pub fn matching<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = &'a Link> {
+        self.0.values().filter(move |link| matches_name(pattern, &link.name))
+    }
+
+    pub fn is_kind(&self, index: Option<u32>, kind: &str) -> bool {
+        index.and_then(|index| self.0.get(&index)).is_some_and(|link| link.kind == kind)
+    }
+
+    fn ports(&self, master: u32) -> impl Iterator<Item = &Link> {
+        self.0.values().filter(move |link| link.master == Some(master))
+    }
+
+    /// The kernel makes entries for devices only that send and receive frames.
+    pub fn instead(&self, link: &Link) -> Instead {
+        let is_lag = |kind: &str| matches!(kind, "bond" | "team");
+        if is_lag(&link.kind) || link.master.and_then(|m| self.0.get(&m)).is_some_and(|m| is_lag(&m.kind)) {
+            return Instead::Nothing;
+        }
+        match link.kind.as_str() {
+            "bridge" => Instead::Ports(self.ports(link.index).map(|port| port.name.clone()).collect()),
+            "vlan" => match link.link.and_then(|index| self.0.get(&index)) {
+                Some(below) => match self.instead(below) {
+                    Instead::Itself => Instead::Below(below.name.clone()),
+                    other => other,
+                },
+                None => Instead::Itself,
+            },
+            _ if link.is_ppp => Instead::BelowSession,
+            _ => Instead::Itself,
+        }
+    }
+
+    /// The devices that send frames for this one, as far as is known without the frames.
+    pub fn bottoms(&self, index: u32) -> Vec<String> {
+        let Some(link) = self.0.get(&index) else { return vec![] };
+        match self.instead(link) {
+            Instead::Itself => vec![link.name.clone()],
+            Instead::Ports(ports) => ports,
+            Instead::Below(below) => vec![below],
+            Instead::BelowSession | Instead::Nothing => vec![],
+        }
+    }
+}
+
+impl Link {
+    /// The qdisc that does more than to queue, if there is one.
+    pub fn shaper(&self, default: &str) -> Option<&str> {
+        self.qdiscs.iter().map(String::as_str).find(|kind| !QUEUES.contains(kind) && *kind != default)
+    }
+}
+
+pub fn matches_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => pattern == name,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_string()
+}
+
+/// `hw-tc-offload` of a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TcOffload {
+    pub on: bool,
+    pub can_change: bool,
+}
+
+/// Asked by netlink, or of the program ethtool where the kernel has no CONFIG_ETHTOOL_NETLINK.
+pub fn tc_offload(link: &Link) -> Option<TcOffload> {
+    match Client::open("ethtool") {
+        Ok(client) => ask_features(client, link.index).ok(),
+        Err(_) => parse_features(&system::run("ethtool", &["-k", &link.name]).ok()?),
+    }
+}
+
+/// `hw-tc-offload: off [fixed]`.
+fn parse_features(text: &str) -> Option<TcOffload> {
+    let said = text.lines().find_map(|line| line.trim().strip_prefix("hw-tc-offload: "))?;
+    Some(TcOffload { on: said.starts_with("on"), can_change: !said.contains("[fixed]") })
+}
+
+fn ask_features(mut client: Client, index: u32) -> Result<TcOffload, Error> {
+    const FEATURES_GET: u8 = 11;
+    const HEADER: u16 = 1;
+    const HARDWARE: u16 = 2;
+    const ACTIVE: u16 = 4;
+    let (mut header, mut request) = (Attributes::default(), Attributes::default());
+    header.put(1, &index.to_ne_bytes());
+    request.put_nest(HEADER, &header);
+    let mut found = TcOffload { on: false, can_change: false };
+    client.ask(FEATURES_GET, &request, |answer| {
+        found.on = has_feature(attribute(answer, ACTIVE).unwrap_or(&[]));
+        found.can_change = has_feature(attribute(answer, HARDWARE).unwrap_or(&[]));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Is it among the bits of a set?
+fn has_feature(set: &[u8]) -> bool {
+    let no_mask = attribute(set, 1).is_some();
+    let bits = attribute(set, 3).unwrap_or(&[]);
+    let found = netlink::attributes(bits).map_while(Result::ok).any(|(_, bit)| {
+        attribute(bit, 2).is_some_and(|name| text(name) == "hw-tc-offload") && (no_mask || attribute(bit, 3).is_some())
+    });
+    found
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Route {
+    /// RTN_LOCAL: the packets are for this host.
+    pub is_local: bool,
+    pub device: Option<u32>,
+    pub gateway: Option<IpAddr>,
+}
+
+/// Where a packet would go that comes in by `iif`, or that this host sends.
+pub fn route(src: Option<IpAddr>, dst: IpAddr, iif: Option<u32>, mark: u32) -> Result<Route, Error> {
+    const RTN_LOCAL: u8 = 2;
+    let (family, bits) = if dst.is_ipv4() { (2, 32) } else { (10, 128) };
+    let mut request = Attributes::after(&[family, bits, src.map_or(0, |_| bits), 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    request.put(1, &octets(dst));
+    if let Some(src) = src {
+        request.put(2, &octets(src));
+    }
+    if let Some(iif) = iif {
+        request.put(3, &iif.to_ne_bytes());
+    }
+    if mark != 0 {
+        request.put(16, &mark.to_ne_bytes());
+    }
+    let mut found = Route { is_local: false, device: None, gateway: None };
+    Socket::open(NETLINK_ROUTE)?.ask(RTM_GETROUTE, request.bytes(), |answer| {
+        let (header, attributes) =
+            answer.split_at_checked(12).ok_or_else(|| Error::Malformed("a short route".into()))?;
+        found.is_local = header[7] == RTN_LOCAL;
+        found.device = attribute(attributes, 4).and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?)));
+        found.gateway = attribute(attributes, 5).and_then(address);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+pub fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// eth0, eth1 (in br0), eth2, eth2.5, bond0 over eth3, bond0.7, ppp0.
+    pub fn some() -> Links {
+        let mut links = Links::default();
+        for (index, name, kind, link, master) in [
+            (1, "eth0", "", None, None),
+            (2, "eth1", "", None, Some(4)),
+            (3, "eth2", "", None, None),
+            (4, "br0", "bridge", None, None),
+            (5, "eth2.5", "vlan", Some(3), None),
+            (6, "eth3", "", None, Some(7)),
+            (7, "bond0", "bond", None, None),
+            (8, "bond0.7", "vlan", Some(7), None),
+            (9, "ppp0", "", None, None),
+            (10, "br0.3", "vlan", Some(4), None),
+        ] {
+            let link = Link {
+                index,
+                link,
+                master,
+                name: name.into(),
+                kind: kind.into(),
+                is_up: true,
+                is_ppp: name == "ppp0",
+                qdiscs: vec!["fq_codel".into()],
+                ..Link::default()
+            };
+            links.0.insert(index, link);
+        }
+        links
+    }
+
+    #[test]
+    fn what_belongs_into_a_flowtable() {
+        let links = some();
+        let instead = |name| links.instead(links.named(name).unwrap());
+        assert_eq!(instead("eth0"), Instead::Itself);
+        assert_eq!(instead("eth1"), Instead::Itself);
+        assert_eq!(instead("br0"), Instead::Ports(vec!["eth1".into()]));
+        assert_eq!(instead("eth2.5"), Instead::Below("eth2".into()));
+        assert_eq!(instead("br0.3"), Instead::Ports(vec!["eth1".into()]));
+        for name in ["bond0", "eth3", "bond0.7"] {
+            assert_eq!(instead(name), Instead::Nothing);
+        }
+        assert_eq!(instead("ppp0"), Instead::BelowSession);
+        assert_eq!(links.matching("eth*").count(), 5);
+        assert_eq!(links.matching("eth").count(), 0);
+    }
+
+    #[test]
+    fn what_ethtool_prints() {
+        let parse = |text| parse_features(text).map(|found| (found.on, found.can_change));
+        assert_eq!(
+            parse("Features for x:\nrx-checksumming: on\nhw-tc-offload: on\nl2-fwd-offload: off [fixed]\n"),
+            Some((true, true))
+        );
+        assert_eq!(parse("hw-tc-offload: off [fixed]"), Some((false, false)));
+        assert_eq!(parse("hw-tc-offload: off"), Some((false, true)));
+        assert_eq!(parse("rx-checksumming: on"), None);
+    }
+
+    #[test]
+    fn qdiscs_that_shape() {
+        let link = |kinds: &[&str]| Link { qdiscs: kinds.iter().map(|k| k.to_string()).collect(), ..Link::default() };
+        assert_eq!(link(&["mq", "fq_codel", "fq"]).shaper("fq"), None);
+        assert_eq!(link(&["mq", "fq_codel", "cake"]).shaper("fq"), Some("cake"));
+        assert_eq!(link(&["mq", "cake"]).shaper("cake"), None);
+        assert_eq!(link(&["htb", "fq_codel"]).shaper(""), Some("htb"));
+    }
+
+    /// The machine that this runs on has the one device that all have.
+    #[test]
+    fn the_kernel_lists_its_devices() {
+        let links = Links::get().unwrap();
+        let lo = links.named("lo").unwrap();
+        assert_eq!(links.name(lo.index), "lo");
+        assert_eq!(tc_offload(lo), Some(TcOffload { on: false, can_change: false }));
+        let route = route(None, "127.0.0.1".parse().unwrap(), None, 0).unwrap();
+        assert_eq!((route.is_local, route.device), (true, Some(lo.index)));
+    }
+}
