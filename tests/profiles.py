@@ -84,10 +84,20 @@ class Router:
             self.conntrack = os.open("/proc/net/nf_conntrack", os.O_RDONLY)
         self.log = Kmsg()
 
-    def load(self, text):
-        """Whether nftables has taken it."""
+    def load(self, text, profile):
+        """Whether nftables has taken it. The ports are bound then."""
         self.log.read()
-        return shell(self.netns, "nft -f -", text).returncode == 0
+        if shell(self.netns, "nft -f -", text).returncode:
+            return False
+        if profile.endswith("-tc"):
+            # By a worker, after the ruleset is loaded.
+            bound = set()
+
+            def both_are_bound():
+                bound.update(re.findall(r"(nic\d): takes rules, of tc", self.log.read()))
+                return len(bound) == 2
+            expect("the ports are bound", both_are_bound)
+        return True
 
     def flag(self, flag, v, l4):
         lines = os.pread(self.conntrack, 65536, 0).decode().splitlines()
@@ -107,13 +117,13 @@ def shorter(reason):
     )
 
 
-def outcome(router, netns, nat, proto):
+def outcome(router, netns, nat, proto, profile):
     """Where the flow is, and why."""
     v = 4 if proto in ("ipsec", "ipip", "gre4", "gre6") else int(proto[-1])
     l4 = "tcp" if proto.startswith("tcp") else "udp"
     flow_l4 = "gre" if proto.startswith("gre") else l4
     flow_v = 6 if proto == "gre6" else v
-    if not router.load(ruleset(nat, flow_l4, flow_v)):
+    if not router.load(ruleset(nat, flow_l4, flow_v), profile):
         found = re.search(r"so the flowtable is refused: (.*?)\. Take", router.log.read())
         return "no flowtable: " + shorter(found[1]) if found else "ERROR: no flowtable"
     to = INNER.get(proto) or (VIRTUAL[v] if nat in ("dnat", "snat+dnat") else SERVER[v])
@@ -162,7 +172,7 @@ def main():
             shell(netns[1], "nft flush ruleset; conntrack -F")
             knob("profile", profile)
             try:
-                result = outcome(router, netns, nat, proto)
+                result = outcome(router, netns, nat, proto, profile)
             except (OSError, RuntimeError) as error:
                 result = f"ERROR: {error}"
             print("|".join((*kinds, nat, proto, profile, result)), flush=True)

@@ -52,7 +52,7 @@ session() {
 	rm "$file"
 }
 
-_no_device() { ! on "$1" ip link show "$2"; }
+_no_device() { ! on "$1" ip link show "$2" >/dev/null 2>&1; }
 
 # end_sessions SIDE: until their netdevs are gone.
 end_sessions() {
@@ -164,8 +164,8 @@ side() {
 	_address "$ns" "$wire" "${host_v4[n]}/24" "${host_v6[n]}/64"
 	case $2 in
 	*pppoe)
-		on "$router" ip link set "${top[n]}" mtu 1452
-		on "$ns" ip link set "$wire" mtu 1452
+		on "$router" ip link set "${top[n]}" mtu 1492
+		on "$ns" ip link set "$wire" mtu 1492
 		on "$ns" ip route replace default dev "$wire"
 		on "$ns" ip -6 route replace default dev "$wire"
 		;;

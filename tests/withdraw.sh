@@ -61,8 +61,10 @@ four_flows_end
 
 # Each flow passes both devices, so no rule of it may stay, in whichever it comes in.
 four_flows
+nic latency_us 20000
 on "$router" nft 'delete flowtable inet fw ft { devices = { nic1 }; }'
 check "nft delete flowtable device: no rule is left" rules_are 0
+nic latency_us 0
 check "nft delete flowtable device: connections go on in software" flows_go_on
 check "nft delete flowtable device: no rule comes back" rules_are 0
 on "$router" nft 'add flowtable inet fw ft { devices = { nic1 }; flags offload; }'

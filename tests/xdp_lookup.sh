@@ -106,7 +106,8 @@ lookups_with() {
 	nic faults none
 }
 
-load_module
+# Devices that come and go change the ruleset, after which entries are made anew.
+load_module ruleset_s=0
 topology
 attach
 module="this module"

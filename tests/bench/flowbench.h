@@ -27,6 +27,7 @@
  *			flowtable has `flags offload`
  * offer RATE		so many a second: p50_ns, p90_ns, p99_ns and max_ns from
  *			flow_offload_add() to the second rule
+ * queue		offers them at full speed, and does not wait for rules
  * teardown		tears all flows down, until all are freed
  * start [RULES]	starts to measure what happens to the flows from outside:
  * until		until the NIC has so many rules,

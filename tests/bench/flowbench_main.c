@@ -80,6 +80,15 @@ static int bench_do_offer(unsigned int rate)
 	return 0;
 }
 
+static int bench_do_queue(void)
+{
+	bool rules;
+
+	bench_nic_expect(2 * bench_num_cts);
+	bench_clock_read(&bench_begin);
+	return bench_offer(0, &rules);
+}
+
 static int bench_do_keep(unsigned int rounds, unsigned int lifetime, bool in_use)
 {
 	struct bench_clock end;
@@ -134,6 +143,8 @@ static int bench_do(const char *command)
 		return bench_flows_make();
 	if (!strcmp(command, "offer") || sscanf(command, "offer %u", &a) == 1)
 		return bench_do_offer(a);
+	if (!strcmp(command, "queue"))
+		return bench_do_queue();
 	if (!strcmp(command, "until"))
 		return bench_until();
 	if (!strcmp(command, "stop"))

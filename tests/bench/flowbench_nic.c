@@ -334,7 +334,8 @@ static int bench_setup_tc(struct net_device *dev, enum tc_setup_type type,
 /* What is sent is kept for who measures, who frees it. */
 static netdev_tx_t bench_xmit(struct sk_buff *skb, struct net_device *dev)
 {
-	if (bench_nic.keep_sent)
+	/* Not what the host sends by itself meanwhile, on another CPU: MLD, ARP. */
+	if (bench_nic.keep_sent && skb->protocol == htons(ETH_P_IP))
 		__skb_queue_tail(&bench_nic.sent, skb);
 	else
 		dev_kfree_skb(skb);

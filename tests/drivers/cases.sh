@@ -185,12 +185,13 @@ for proto in tcp4 udp4; do
 done
 for proto in tcp6 udp6; do written none $proto; done
 
-# The action for the TTL, which the hardware decrements unasked, is tried once per device.
+# The action for the TTL, which the hardware decrements unasked, is tried once per device, with the MAC
+# address that frames are to and without.
 ruleset none
 before=$(nic_counter replace_failed)
 for proto in tcp4 udp6; do flow_open $proto $proto; done
 check "two flows: the driver takes four rules" wait_rules 4
-is $(($(nic_counter replace_failed) - before)) 2 "after it has refused the TTL action once per device"
+is $(($(nic_counter replace_failed) - before)) 4 "after it has refused the TTL action once per device, with the MAC address and without"
 for proto in tcp4 udp6; do close $proto; done
 
 side 1 vlan

@@ -20,7 +20,7 @@
  * Knobs and counters in /sys/kernel/debug/emunic/:
  *
  * rules       one line per rule, oldest first, key=value:
- *             cookie= via=VIA in= vlan= [pppoe=] proto= src= sport= dst=
+ *             cookie= via=VIA in= vlan= [pppoe=] [to=MAC] proto= src= sport= dst=
  *             dport= out= actions= packets= bytes= idle_ms= [waiting]
  *             VIA is ft or block, of a VLAN device indr or indr_block, whose
  *             tags are in vlan, actions has their pop, and the push of those
@@ -66,6 +66,10 @@
  * wifi        "nicK": to who asks for the way that frames take (nftables does),
  *             the port is a Wi-Fi device of mac80211 with hardware that makes
  *             802.11 headers by itself; "none": no port is, as at first.
+ * fib_churn   "nicK": in the namespace in which the port is, the kernel finds each
+ *             time that routes have changed before they have been listed, so that
+ *             register_fib_notifier() fails; "none": in no namespace, as at first.
+ *             Reading shows how often it was asked for that.
  * vanish      "nicK": unplugs the port: rules of it and to it are gone.
  * appear      "nicK": plugs it in again, in the initial namespace.
  *
@@ -194,6 +198,7 @@ enum emunic_word {
 	EMUNIC_UNLOCKED,
 	EMUNIC_NEED_RTNL,
 	EMUNIC_ANY_ACTION,
+	EMUNIC_DMAC_MATCH,
 	EMUNIC_NUM_WORDS,
 };
 
@@ -234,9 +239,11 @@ struct emunic_key {
 	u8 port;
 	u8 num_tags;
 	u8 pppoe;
+	u8 dmac[ETH_ALEN];	/* zero: any */
+	u16 unused;
 };
 
-static_assert(sizeof(struct emunic_key) == 52);
+static_assert(sizeof(struct emunic_key) == 60);
 
 struct emunic_indr;
 
@@ -388,6 +395,12 @@ bool emunic_indr_get(void);
 void emunic_free_leaked_indrs(void);
 int emunic_vlans_init(void);
 void emunic_vlans_exit(void);
+
+/* emunic_fib.c */
+int emunic_fib_set(struct emunic_port *port);
+unsigned int emunic_fib_get(void);
+int emunic_fib_init(void);
+void emunic_fib_exit(void);
 
 /* emunic_parse.c */
 int emunic_parse(struct emunic_port *port, const struct emunic_indr *indr,

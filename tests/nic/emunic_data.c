@@ -236,6 +236,7 @@ static int emunic_dissect(struct emunic_port *port, struct sk_buff *skb,
 
 	if (is_multicast_ether_addr(eth->h_dest))
 		return EMUNIC_MISS;
+	memcpy(key->dmac, eth->h_dest, ETH_ALEN);
 	key->port = port->index;
 	key->n_proto = eth->h_proto;
 	f->l2len = ETH_HLEN;
@@ -491,6 +492,11 @@ static int emunic_forward(struct emunic_port *port, struct sk_buff *skb)
 	if (res != EMUNIC_HIT)
 		return res;
 	rule = rhashtable_lookup(&emunic.by_match, &key, emunic_match_params);
+	if (!rule) {
+		eth_zero_addr(key.dmac);
+		rule = rhashtable_lookup(&emunic.by_match, &key,
+					 emunic_match_params);
+	}
 	if (!rule || READ_ONCE(rule->waiting))
 		return EMUNIC_MISS;
 	return emunic_execute(port, rule, &key, &f, skb);

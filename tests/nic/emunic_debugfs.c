@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* emunic: what debugfs shows: rules and counters. */
+#include <linux/etherdevice.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
@@ -137,6 +138,8 @@ static int emunic_rules_show(struct seq_file *m, void *v)
 		seq_puts(m, "none");
 	if (key->pppoe)
 		seq_printf(m, " pppoe=%u", key->pppoe_sid);
+	if (!is_zero_ether_addr(key->dmac))
+		seq_printf(m, " to=%pM", key->dmac);
 	seq_printf(m, " proto=%s", key->l4proto == IPPROTO_TCP ? "tcp" :
 				   key->l4proto == IPPROTO_UDP ? "udp" : "gre");
 	emunic_show_addr(m, " src=", key, &key->src);

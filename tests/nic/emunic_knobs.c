@@ -85,6 +85,8 @@ static const struct {
 	 * nobody decrements the TTL
 	 */
 	[EMUNIC_ANY_ACTION] = { "any_action", false },
+	/* match the destination MAC */
+	[EMUNIC_DMAC_MATCH] = { "dmac_match", true },
 };
 
 static const char * const emunic_cmd_names[EMUNIC_NUM_CMDS] = {
@@ -490,6 +492,32 @@ static ssize_t emunic_indirect_write(struct file *file,
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(emunic_indirect);
 
+static int emunic_fib_churn_show(struct seq_file *m, void *v)
+{
+	seq_printf(m, "%u\n", emunic_fib_get());
+	return 0;
+}
+
+static ssize_t emunic_fib_churn_write(struct file *file, const char __user *ubuf,
+				      size_t len, loff_t *ppos)
+{
+	struct emunic_port *port;
+	char *buf, *arg;
+	int err = -ENODEV;
+
+	buf = emunic_get_line(ubuf, len);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	arg = strim(buf);
+
+	port = emunic_port_by_name(arg);
+	if (port || !strcmp(arg, "none"))
+		err = emunic_fib_set(port);
+	kfree(buf);
+	return err ?: len;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(emunic_fib_churn);
+
 void emunic_knobs_debugfs(struct dentry *dir)
 {
 	debugfs_create_u32("capacity", 0600, dir, &emunic.capacity);
@@ -505,6 +533,7 @@ void emunic_knobs_debugfs(struct dentry *dir)
 			    &emunic_flag_fops);
 	debugfs_create_file("apart", 0600, dir, (void *)EMUNIC_APART,
 			    &emunic_flag_fops);
+	debugfs_create_file("fib_churn", 0600, dir, NULL, &emunic_fib_churn_fops);
 	debugfs_create_file("vanish", 0200, dir, NULL, &emunic_vanish_fops);
 	debugfs_create_file("appear", 0200, dir, NULL, &emunic_appear_fops);
 }

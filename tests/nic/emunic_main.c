@@ -346,9 +346,12 @@ static int __init emunic_init(void)
 	err = emunic_vlans_init();
 	if (err)
 		goto err_rules;
-	err = emunic_ports_init();
+	err = emunic_fib_init();
 	if (err)
 		goto err_vlans;
+	err = emunic_ports_init();
+	if (err)
+		goto err_fib;
 	err = emunic_indr_set(indirect);
 	if (err)
 		goto err_ports;
@@ -359,6 +362,8 @@ static int __init emunic_init(void)
 err_ports:
 	emunic_ports_exit();
 	emunic_ports_free();
+err_fib:
+	emunic_fib_exit();
 err_vlans:
 	emunic_vlans_exit();
 err_rules:
@@ -372,6 +377,7 @@ static void __exit emunic_exit(void)
 	/* while the ports take commands: those who clean up send some */
 	emunic_indr_set(false);
 	emunic_ports_exit();
+	emunic_fib_exit();
 	emunic_vlans_exit();
 	emunic_rules_exit();
 	emunic_ports_free();

@@ -143,10 +143,22 @@ static int emunic_match_l2(const struct flow_rule *rule,
 			   struct netlink_ext_ack *extack,
 			   struct emunic_key *key)
 {
+	struct flow_match_eth_addrs eth;
 	struct flow_match_pppoe pppoe;
 	struct flow_match_vlan vlan;
 	int err = 0;
 
+	if (flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_ETH_ADDRS) &&
+	    emunic_accepts(EMUNIC_DMAC_MATCH)) {
+		flow_rule_match_eth_addrs(rule, &eth);
+		if (!is_broadcast_ether_addr(eth.mask->dst) ||
+		    !is_zero_ether_addr(eth.mask->src) ||
+		    !is_valid_ether_addr(eth.key->dst)) {
+			NL_SET_ERR_MSG_MOD(extack, "eth: exactly the destination");
+			return -EOPNOTSUPP;
+		}
+		ether_addr_copy(key->dmac, eth.key->dst);
+	}
 	if (flow_rule_match_key(rule, FLOW_DISSECTOR_KEY_VLAN)) {
 		flow_rule_match_vlan(rule, &vlan);
 		err = emunic_match_tag(&vlan, extack, key);
@@ -278,6 +290,8 @@ static int emunic_parse_match(struct emunic_port *port,
 
 	if (emunic_accepts(EMUNIC_PPPOE_MATCH))
 		keys |= BIT_ULL(FLOW_DISSECTOR_KEY_PPPOE);
+	if (emunic_accepts(EMUNIC_DMAC_MATCH))
+		keys |= BIT_ULL(FLOW_DISSECTOR_KEY_ETH_ADDRS);
 	unknown = rule->match.dissector->used_keys & ~keys;
 	if (unknown && !emunic_accepts(EMUNIC_ANY_KEY)) {
 		NL_SET_ERR_MSG_FMT_MOD(extack, "match keys %#llx not supported",

@@ -26,6 +26,7 @@
  *  CSUM_MANGLED    en/tc/act/csum.c:17
  *  VLAN_REWRITE    en/tc/act/vlan.c:154, vlan_mangle.c:31; depth of two,
  *                  vlan.c:42
+ *  DMAC_MATCH      en_tc.c:2729, with a mask, :2896
  *  PRIO_RANGE      FDB_TC_MAX_PRIO of NICs without ignore_flow_level,
  *                  lib/fs_chains.c:132; en/rep/tc.c:230
  *  UNKNOWN_EINVAL  en_tc.c:4943, 610
@@ -39,7 +40,7 @@
 	 BIT(EMUNIC_GRE) | BIT(EMUNIC_V6_MANGLE) | BIT(EMUNIC_L4_ONLY) | \
 	 BIT(EMUNIC_CSUM_MANGLED) | BIT(EMUNIC_VLAN_REWRITE) |		\
 	 BIT(EMUNIC_PRIO_RANGE) | BIT(EMUNIC_UNKNOWN_EINVAL) |		\
-	 BIT(EMUNIC_REDIRECT_VLAN_DEV))
+	 BIT(EMUNIC_REDIRECT_VLAN_DEV) | BIT(EMUNIC_DMAC_MATCH))
 
 /*
  * FT, BLOCK         mtk:671, airoha_eth.c: either, with one callback
@@ -47,6 +48,7 @@
  * NEED_MACS         -EINVAL, mtk:407, airoha:1189
  * ANY_KEY           neither used_keys nor tags are looked at; the hardware
  *                   takes off what is there
+ * (DMAC_MATCH)      not looked at with IP addresses, mtk:336, airoha:1129
  * (8021AD)          only 0x8100 is pushed, mtk:385, airoha:1168
  * (GRE)             PORTS are needed, mtk:425, airoha:1207
  * (TTL_ADD)         no FLOW_ACTION_ADD, mtk:402, airoha:1184; the hardware

@@ -32,6 +32,7 @@ profile_cases() {
 		GRE with NAT|SSS+|ip|$in $gre $v4|${macs/pipe/munge ip src set 10.0.0.9 pipe}
 		ICMP|.SS.|ip|$in ip_proto icmp $v4|$macs
 		an unknown key|.+++|ip|$in $udp $v4 ip_tos 4|$macs
+		a destination MAC|++++|ip|$in $udp $v4 dst_mac 02:00:00:00:00:09|$macs
 		CSUM of what was not rewritten|S..+|ip|$in $udp $v4|action csum udp and ip4h pipe
 		CSUM after a rewrite|++++|ip|$in $udp $v4|${macs/pipe/munge ip src set 10.0.0.9 pipe} action csum udp and ip4h pipe
 		a tag|++++|ip|$in $udp $v4|$macs action vlan push id 7 pipe

@@ -4,7 +4,7 @@
  *
  * oracle_main.c makes one flow after the other (oracle_flow.c), has it translated
  * by nf_flow_rule_route_ipv4() or _ipv6() and by the Rust code (oracle_rust.rs),
- * and judges what came out (oracle_judge.c).
+ * and judges what came out (oracle_judge.c and what it shares oracle_judge.h with).
  */
 #ifndef ORACLE_H
 #define ORACLE_H

@@ -65,6 +65,7 @@ mod offload {
             Unsupported::Encapsulation(_) => c"within PPPoE",
             Unsupported::IngressTag(_) => c"802.1ad",
             Unsupported::VlanRewrite => c"exchange",
+            Unsupported::Priority => c"priority",
             Unsupported::Tunnel => c"tunnel",
             Unsupported::LwTunnel(_) => c"lightweight tunnel",
             Unsupported::TunnelOptions => c"tunnel options",

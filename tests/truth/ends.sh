@@ -28,7 +28,7 @@ events() {
 	limit=$(jq -n "$gone_limit * $slowness | round")
 	ended=$(ends_and_reuse) && status=ok || status=not_ok
 	echo "# ${ended//$'\n'/$'\n'# }"
-	$status "conntrack sees FIN and RST, the rules are withdrawn within $limit ms, and the ports can be used again"
+	$status "conntrack sees FIN, the rules are withdrawn after FIN and RST within $limit ms, and the ports can be used again"
 }
 
 # Where conntrack has lost a connection, its packets are invalid.

@@ -61,9 +61,11 @@ control() {
 }
 
 # event TEXT [PROBE-OPTION…] -- COMMAND…: with the module that is loaded. What is promised beside
-# "no packet over the old way" is in $promise: stall, gone, back; or kept: the rules stay.
-promise="stall gone back" gone_limit=
-devices="nic0, nic1, nic2"
+# "no packet over the old way" is in $promise: stall, gone, back; or kept: the rules stay; or others: those
+# stay that --rule does not mean. The log says $log_says.
+promise="stall gone back" gone_limit='' log_says=''
+# As flowtable_ruleset has them. Without flags, --software belongs to it.
+devices="nic0, nic1, nic2" flags=offload of=''
 event() {
 	local text=$1 options=() json
 	shift
@@ -74,7 +76,8 @@ event() {
 	shift
 	# shellcheck disable=SC2053
 	[[ $text == $only ]] || return 0
-	flowtable_ruleset devices="$devices" >"$_output.ruleset"
+	flowtable_ruleset devices="$devices" flags="$flags" of="$of" >"$_output.ruleset"
+	mark_log
 	port=$((port + 10))
 	printf '%s\0' --client "$client" --router "$router" --server "$server" --to 10.9.9.9 fd00:9::9 \
 		--port $port --wires "$client:wire0,$server:wire1,$server:wire2" --pace $PACE \
@@ -92,7 +95,7 @@ port=7000
 
 slowness=1
 promised() {
-	local text=$1 json=$2 error late dead stall gone back slow=
+	local text=$1 json=$2 error late dead stall gone back slow='' what=rules
 	: "${gone_limit:=$GRACE}"
 	echo "# $text: $json"
 	{
@@ -105,14 +108,19 @@ promised() {
 		not_ok "$text: $error"
 		return
 	fi
+	[ -n "$flags" ] || what=entries
 	[ "$slowness" = 1.0 ] || slow=", $slowness times that on this slow machine"
 	is "$late" 0 "$text: no packet over the old way after $GRACE ms$slow"
 	is "$dead" "" "$text: connections go on"
 	[[ $promise != *stall* ]] || is "$stall" true "$text: connections stand still for less than $STALL ms$slow"
-	[[ $promise != *gone* ]] || is "$gone" true "$text: the old rules are gone within $gone_limit ms$slow"
+	[[ $promise != *gone* ]] || is "$gone" true "$text: the old $what are gone within $gone_limit ms$slow"
 	[[ $promise != *kept* ]] || is "$(jq .gone_ms <<<"$json")" null "$text: the rules stay"
+	[[ $promise != *others* ]] || is "$(jq .others_lost <<<"$json")" 0 "$text: the rules of other flows stay"
+	[ -z "$log_says" ] || check "$text: the log says \"$log_says\"" has_told "$log_says"
 	[[ $promise != *back* ]] || is "$back" true "$text: connections get back into hardware"
 }
+
+has_told() { told "$1" | grep .; }
 
 way_back() {
 	on "$server" ip route replace default via 10.0.2.1
@@ -121,10 +129,11 @@ way_back() {
 	on "$router" ip -6 route replace fd00:9::9 via fd00:2::2
 }
 
+# both [PARAMETER=VALUE…]: of this module.
 both() {
 	module=nft_offload limit=$((10000 * SLOWNESS))
 	start_probe
-	load_module
+	load_module "$@"
 	world
 	events
 	for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do

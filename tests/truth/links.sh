@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # machines: uml debug
-# timeout: 600
+# timeout: 900
 # exclusive: times are measured
 #
 # Ports go down, lose their cable, leave, or a host roams to another port of a bridge: packets
@@ -33,6 +33,10 @@ restore() {
 # The kernel looks at carriers once a second (linkwatch): a cable that is pulled sooner after another
 # change is noticed late, whatever this module does.
 links_settle() { busywait $LIMIT is_later $((${EPOCHREALTIME/./} + 1100000)); }
+
+second=$((1500 * SLOWNESS))
+# The words of a command, for event.
+bridge_of_router() { echo "bridge -n '$router' $*"; }
 
 events() {
 	other_way
@@ -83,6 +87,56 @@ events() {
 	busywait $LIMIT on "$router" ping -q -c 1 -W 1 fd00:2::2 >/dev/null
 	event "host roams to another bridge port" --old wire=wire1 -- \
 		"$(s4 link set sta type bond active_slave wire2)"
+
+	# It roams without a word, and the bridge does not learn where to.
+	on "$server" ip link set sta type bond active_slave wire1
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+	on "$server" ip link set sta type bond num_grat_arp 0
+	on "$router" ip link set nic2 type bridge_slave learning off
+	# br_switchdev_fdb_notify() leaves out dynamic entries of users: Monitor compares paths once a second.
+	promise="gone back"
+	GRACE=$second gone_limit=$second event "bridge is told of another port for the host" --old wire=wire1 \
+		--watch $((second + 500)) -- "$(s4 link set sta type bond active_slave wire2)" \
+		"$(bridge_of_router fdb replace 02:00:00:00:97:01 dev nic2 master dynamic)"
+	on "$router" ip link set nic2 type bridge_slave learning on
+	on "$server" ip link set sta type bond active_slave wire1
+	busywait $LIMIT on "$router" ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+
+	# These concern frames from port to port, or from hosts that the bridge does not know.
+	promise="stall kept"
+	event "bridge ports are isolated, and get hairpin mode" --limit 1000 -- \
+		"$(bridge_of_router link set dev nic1 isolated on hairpin on)" \
+		"$(bridge_of_router link set dev nic2 isolated on hairpin on)"
+	for dev in nic1 nic2; do
+		on "$router" bridge link set dev $dev isolated off hairpin off
+	done
+	event "bridge port is locked, and knows the host" --limit 1000 -- \
+		"$(bridge_of_router link set dev nic1 learning off locked on)"
+	promise="gone back"
+	# The bridge tells no notifier of entries that it has learned, either.
+	GRACE=$second gone_limit=$second event "locked bridge port does not know the host any more" --old wire=wire0 \
+		--watch $((second + 500)) \
+		--undo "$(bridge_of_router link set dev nic1 learning on locked off)" -- \
+		"$(bridge_of_router fdb del 02:00:00:00:97:01 dev nic1 master)"
+
+	event "bridge port is disabled" --old wire=wire0 --old wire=wire1 \
+		--undo "$(bridge_of_router link set dev nic1 state 3)" -- "$(bridge_of_router link set dev nic1 state 0)"
+	on "$router" ip link set br0 type bridge vlan_filtering 1
+	event "bridge port's VLAN gets tagged" --old wire=wire0 --old wire=wire1 \
+		--undo "$(bridge_of_router vlan add dev nic1 vid 1 pvid untagged)" -- \
+		"$(bridge_of_router vlan add dev nic1 vid 1)"
+	event "bridge port gets another VLAN for untagged frames" --old wire=wire0 \
+		--undo "$(bridge_of_router vlan add dev nic1 vid 1 pvid untagged; bridge_of_router vlan del dev nic1 vid 5)" -- \
+		"$(bridge_of_router vlan add dev nic1 vid 5 pvid untagged)"
+	event "bridge port leaves the VLAN" --old wire=wire0 --old wire=wire1 \
+		--undo "$(bridge_of_router vlan add dev nic1 vid 1 pvid untagged)" -- \
+		"$(bridge_of_router vlan del dev nic1 vid 1)"
+	on "$router" ip link set br0 type bridge vlan_filtering 0
+	on "$router" bridge vlan del dev nic1 vid 1
+	event "bridge filters VLANs, of which the port is in none" --old wire=wire0 --old wire=wire1 \
+		--undo "$(r4 link set br0 type bridge vlan_filtering 0)" -- \
+		"$(r4 link set br0 type bridge vlan_filtering 1)"
+	promise="stall gone back"
 }
 
 both

@@ -11,6 +11,9 @@ Before there is a flowtable, something happens that is none of these connections
 --calm, the machine is so many times slower than the one that --grace and --watch are meant for.
 That goes by this event or by the median of all up to now, whichever is longer.
 
+Where the event is undone again, what comes back is looked at after that, and before it what takes
+the old way.
+
 Prints one JSON object. Times are in milliseconds after the event's command has returned; null
 means never, as far as was watched. "slowness" is 1 where nothing was longer.
 
@@ -35,6 +38,7 @@ from nic import cookies
 from wait import until
 
 MESSAGE = 64
+SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 16
 SO_TIMESTAMPNS = 35
 SO_RCVPRIORITY = 82
 SO_RCVBUFFORCE = 33
@@ -54,7 +58,8 @@ def parse(arguments):
     parser.add_argument("--port", type=int, default=7000)
     parser.add_argument("--wires", required=True, help="NAMESPACE:DEVICE, separated by commas")
     parser.add_argument("--old", action="append", default=[],
-                        help="wire=, dmac= or smac= of frames on the old way")
+                        help="wire=, dmac=, smac=, proto= or saddr= (IPv4) of frames "
+                             "on the old way")
     parser.add_argument("--rule", default="", help="the old rules are those that contain this")
     parser.add_argument("--rules", type=int, help="how many rules there are; 2 per flow")
     parser.add_argument("--pace", type=float, default=5, help="ms between messages of a flow")
@@ -65,6 +70,11 @@ def parse(arguments):
     parser.add_argument("--lossy", action="store_true",
                         help="it is the NIC that loses rules; the same ones come back")
     parser.add_argument("--no-return", action="store_true", help="rules do not come back")
+    parser.add_argument("--undo", default="",
+                        help="shell commands; only after these connections go on, and rules "
+                             "come back")
+    parser.add_argument("--software", action="store_true",
+                        help="a table without `flags offload`: entries are what rules are else")
     parser.add_argument("event", nargs="+", help="shell commands, one after the other")
     return parser.parse_args(arguments)
 
@@ -150,12 +160,13 @@ class Wire:
             self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVPRIORITY, 1)
+            self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             self.sock.bind((device, 0))
         self.sock.setblocking(False)
         self.device = device
 
     def frames(self):
-        """When each has come, what it is, and whether a rule in the NIC has sent it."""
+        """When each has come, what it is with its VLAN tag, and whether a rule has sent it."""
         while True:
             try:
                 data, control, _, addr = self.sock.recvmsg(128, 128)
@@ -163,9 +174,13 @@ class Wire:
                 return
             if addr[2] == PACKET_OUTGOING:
                 continue
-            values = {kind: value for _, kind, value in control}
-            sec, nsec = struct.unpack("qq", values[SO_TIMESTAMPNS])
-            yield sec + nsec / 1e9, data, any(values[socket.SO_PRIORITY])
+            values = {(level, kind): value for level, kind, value in control}
+            aux = values[SOL_PACKET, PACKET_AUXDATA]
+            if struct.unpack_from("I", aux)[0] & TP_STATUS_VLAN_VALID:
+                tci, = struct.unpack_from("H", aux, 16)
+                data = data[:12] + struct.pack("!HH", 0x8100, tci) + data[12:]
+            sec, nsec = struct.unpack("qq", values[socket.SOL_SOCKET, SO_TIMESTAMPNS])
+            yield sec + nsec / 1e9, data, any(values[socket.SOL_SOCKET, socket.SO_PRIORITY])
 
 
 def frame_ports(data):
@@ -195,7 +210,8 @@ class Probe:
             for number, name in enumerate(args.flows.split(","))
         ]
         self.wires = [Wire(*wire.split(":")) for wire in args.wires.split(",")]
-        self.expected = args.rules if args.rules is not None else 2 * len(self.flows)
+        each = 1 if args.software else 2
+        self.expected = args.rules if args.rules is not None else each * len(self.flows)
         self.poll = select.poll()
         self.handlers = {}
         for flow in self.flows:
@@ -224,10 +240,18 @@ class Probe:
         for fd, _ in self.poll.poll(max(0.0, self.next - now) * 1000):
             self.handlers[fd](time.monotonic())
 
+    def rules(self, word=""):
+        """The rules in the NIC with that word, or the connections that have entries."""
+        if not self.args.software:
+            return cookies(word)
+        with self.router, open("/proc/thread-self/net/nf_conntrack", encoding="ascii") as file:
+            lines = [line for line in file if "[OFFLOAD]" in line and word in line]
+        return {tuple(part for part in line.split() if "port=" in part) for line in lines}
+
     def look(self, now):
         """The rules in the NIC, read five times as often as messages are sent."""
         if now >= self.looked + self.args.pace / 5000:
-            self.in_nic = cookies()
+            self.in_nic = self.rules()
             self.looked = now
         return self.in_nic
 
@@ -245,8 +269,33 @@ class Probe:
 
     def is_old(self, wire, data):
         """Whether a frame is on the old way."""
-        have = {"wire": wire.device, "dmac": mac(data[0:6]), "smac": mac(data[6:12])}
+        proto = data[23] if data[12:14] == b"\x08\x00" else data[20]
+        have = {"wire": wire.device, "dmac": mac(data[0:6]), "smac": mac(data[6:12]),
+                "proto": "udp" if proto == socket.IPPROTO_UDP else "tcp",
+                "saddr": ".".join(map(str, data[26:30]))}
         return any(have[key] == value for key, value in (old.split("=") for old in self.args.old))
+
+    def from_now_on(self):
+        """Has connections go on, and rules looked at, from when something has happened."""
+        self.looked = 0.0
+        for flow in self.flows:
+            flow.mark = flow.sent
+        return time.monotonic()
+
+    def late(self, wall, slowness):
+        """How many frames have taken the old way too late after that time; when the last has."""
+        late, latest = 0, None
+        for wire in self.wires:
+            for stamp, data, _ in wire.frames():
+                ports = frame_ports(data)
+                if not any(flow.ports == ports for flow in self.flows):
+                    continue
+                if self.is_old(wire, data):
+                    age = (stamp - wall) * 1000
+                    if age > 0:
+                        latest = max(latest or 0, age)
+                    late += age > self.args.grace * slowness
+        return late, latest
 
     def run(self):
         args = self.args
@@ -262,7 +311,7 @@ class Probe:
         if not loaded:
             return {"error": "the ruleset cannot be loaded"}
         if not self.steps(self.is_offloaded, args.limit * 2):
-            return {"error": f"only {len(cookies())} of {self.expected} rules are in the NIC"}
+            return {"error": f"only {len(self.rules())} of {self.expected} rules are in the NIC"}
         # The connections run in hardware for a while, so that what comes is not their start.
         self.receive(20)
         for wire in self.wires:
@@ -270,45 +319,43 @@ class Probe:
                 pass
         longest_stall(self.flows)
 
-        old = cookies(args.rule)
+        old = self.rules(args.rule)
+        others = kept = self.rules() - old
         if not carry_on(self.step, ["sh", "-ec", "\n".join(args.event)]):
             return {"error": "the event has failed"}
-        happened, wall = time.monotonic(), time.time()
-        self.looked = 0.0
-        for flow in self.flows:
-            flow.mark = flow.sent
+        happened, wall = self.from_now_on(), time.time()
 
-        gone = back = None
+        gone = back = late = None
         while True:
             self.step()
             now = time.monotonic()
             passed = (now - happened) * 1000
             rules = self.look(now)
+            kept = kept & rules
             if gone is None and (args.lossy or not rules & old):
                 gone = passed
-            if not args.lossy:
+            is_over = passed > args.watch * slowness
+            if args.undo and late is None:
+                if passed > args.limit or (is_over and gone is not None):
+                    late, latest = self.late(wall, slowness)
+                    lost = len(others - kept)
+                    if not carry_on(self.step, ["sh", "-ec", args.undo]):
+                        return {"error": "the event cannot be undone"}
+                    happened = self.from_now_on()
+                continue
+            if not args.lossy and not args.software:
                 rules = rules - old
             if back is None and gone is not None and len(rules) >= self.expected:
                 back = passed
             alive = all(flow.last_number >= flow.mark for flow in self.flows)
             if passed > args.limit:
                 break
-            if (passed > args.watch * slowness and alive
-                    and (back is not None or args.no_return)):
+            if is_over and alive and (back is not None or args.no_return):
                 break
         stall = longest_stall(self.flows)
-
-        late, latest = 0, None
-        for wire in self.wires:
-            for stamp, data, _ in wire.frames():
-                ports = frame_ports(data)
-                if not any(flow.ports == ports for flow in self.flows):
-                    continue
-                if self.is_old(wire, data):
-                    age = (stamp - wall) * 1000
-                    if age > 0:
-                        latest = max(latest or 0, age)
-                    late += age > args.grace * slowness
+        if late is None:
+            late, latest = self.late(wall, slowness)
+            lost = len(others - kept)
         return {
             "slowness": round(slowness, 1),
             "late": late,
@@ -318,7 +365,8 @@ class Probe:
             "dead": [flow.name for flow in self.flows if flow.last_number < flow.mark],
             "gone_ms": gone and round(gone, 1),
             "back_ms": back and round(back, 1),
-            "rules_left": len(cookies() & old),
+            "rules_left": len(self.rules() & old),
+            "others_lost": lost,
         }
 
 

@@ -1,0 +1,4 @@
+ruleset when=established
+flow 1 udp4 c1 s1
+r sysctl net.ipv4.conf.p0.forwarding=0
+r sysctl net.ipv4.conf.p0.forwarding=1

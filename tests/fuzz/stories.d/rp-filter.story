@@ -1,0 +1,5 @@
+# Answers go by the box, and so requests are not where the filter expects them.
+r ip -4 route add 192.168.1.2/32 via 10.0.4.2
+ruleset when=established
+flow 1 udp4 c1 s1
+r sysctl net.ipv4.conf.all.rp_filter=1

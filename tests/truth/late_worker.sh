@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# machines: uml debug
+# timeout: 240
+# exclusive: many flows are offered at once
+#
+# So many flows are offered at once that the core's worker comes to a new entry 100 ms late and more. If its
+# way changes meanwhile, packets go the old way as with the C module, but no longer than until the module
+# has seen the entry. How many have is counted, beside the C module.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+many=20000
+has_time || many=2000
+
+# What flowbench needs: ways to its clients and servers, and a flowtable, in the initial namespace.
+bench_begins() {
+	_insmod "$MODULES/bench/flowbench.ko" flows=$many
+	ip -batch - <<-END
+		addr add 192.168.1.1/24 dev bench0
+		addr add 10.0.2.1/24 dev bench1
+		link set bench0 up
+		link set bench1 up
+		route add 10.128.0.0/9 via 192.168.1.2
+		route add 10.64.0.0/10 via 10.0.2.2
+		neigh replace 192.168.1.2 lladdr 02:00:00:00:01:02 dev bench0 nud permanent
+		neigh replace 10.0.2.2 lladdr 02:00:00:00:02:02 dev bench1 nud permanent
+	END
+	sysctl -qw net.ipv4.ip_forward=1 net.netfilter.nf_conntrack_max=$((4 * many + 10000)) \
+		net.netfilter.nf_flowtable_udp_timeout=86400
+	at_exit sysctl -qw net.ipv4.ip_forward=0
+	flowtable_ruleset devices="bench0, bench1" | nft -f -
+	at_exit nft flush ruleset
+	bench "connections udp $many"
+	bench flows
+}
+bench() { echo "$*" >/sys/kernel/debug/flowbench/do; }
+# What it has left in its NIC, which the C module does not remove.
+bench_ends() {
+	bench until
+	bench start
+	nft flush ruleset
+	bench clear
+}
+
+declare -A result=()
+found() { jq -r ".$2 // empty" <<<"${result[$1]}"; }
+
+# late MODULE
+late() {
+	world
+	flowtable_ruleset devices="$devices" | load_ruleset
+	bench_begins
+	result[$1]=$("$_here/truth/late_worker.py" --client "$client" --server "$server" --to 10.9.9.9 \
+		--control 10.0.2.2 --old wire1 --new wire2 --pace $PACE --grace $GRACE \
+		--limit $((60000 * SLOWNESS)) "$(r4 route replace 10.9.9.9 via 10.0.3.2)")
+	echo "# $1: ${result[$1]}"
+	bench_ends
+	is "$(found "$1" error)" "" "$1: entries are made, and offered, while $many other flows are"
+	check "$1: the core's worker comes 100 ms late and more" [ "$(found "$1" late_ms)" -ge 100 ]
+}
+
+need "$MODULES/bench/flowbench.ko"
+load_module
+late nft_offload
+is "$(found nft_offload after)" 0 "no packet over the old way $GRACE ms after the module has seen the entry, if its way has changed before"
+check "packets take the new way" [ "$(found nft_offload by_new)" -gt 0 ]
+for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
+	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
+done
+start_over
+load_c_module
+late c
+check "with the C module, packets still go over the old way then" [ "$(found c after)" -gt 0 ]
+for module in nft_offload c; do
+	echo "# $module: worker $(found $module late_ms) ms late: $(found $module before) packets over the old way until then, $(found $module after) later"
+done
