@@ -30,6 +30,10 @@ uninstall: ## takes them away again
 deb: ## the Debian packages, in build/
 	@scripts/deb
 
+.PHONY: tool
+tool: ## the operator's command line, build/tool/nft-offload, with man pages and completions
+	@scripts/tool build
+
 .PHONY: setup
 setup: ## build root, kernel source and the kernels of all three machines
 	@scripts/setup
@@ -68,10 +72,22 @@ tested-table: ## the table of README.md, of what the last whole `make check` has
 	@scripts/enter -- scripts/insert-table tested build/check/tested.md README.md
 	@git --no-pager diff --stat README.md
 
+.PHONY: reasons-table
+reasons-table: ## the list of all reasons of Documentation/operator.md, from the tool's source
+	@mkdir -p build/tool
+	@scripts/tool reasons >build/tool/reasons.md
+	@scripts/enter -- scripts/insert-table reasons build/tool/reasons.md Documentation/operator.md
+	@git --no-pager diff --stat Documentation/operator.md
+
 .PHONY: fuzz
 fuzz: ## the translation against the C functions, seed after seed, for FUZZ_SECONDS (3600)
 	@$(MAKE) --no-print-directory module-uml
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
+
+.PHONY: fuzz-router
+fuzz-router: ## routers side by side through stories at random, for FUZZ_SECONDS (3600); SEED=N: one; ONLY=rule,xfrm
+	@$(MAKE) --no-print-directory module-uml
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' SEED='$(SEED)' STORY='$(STORY)' ONLY='$(ONLY)' C='$(C)' scripts/fuzz-router
 
 .PHONY: bench bench-core bench-doc stress
 bench: ## this module and the C module side by side: build/bench.json, tables and plots; SCALE_FLOWS (100000)
@@ -106,8 +122,9 @@ $(addprefix module-,$(MACHINES)): module-%:
 	@scripts/build-for --machine $* -- scripts/kbuild $*
 
 .PHONY: fmt clippy doc rust-analyzer
-fmt: ## formats the Rust code as the kernel does
+fmt: ## formats the Rust code as the kernel does, and the tool's
 	@scripts/build-for -- scripts/rust fmt
+	@scripts/tool fmt
 
 clippy: ## the linter, with the kernel's own settings
 	@scripts/build-for -- scripts/rust clippy

@@ -23,6 +23,7 @@ A test is a script below tests/ that says in its first lines
   # idle: WHY                     in a machine of its own, beside the others from the start
   # smp: WHY                      things happen at once: on two CPUs too it is searched for leaks
   # no-kmemleak: WHY              it never is; nor is, on uml, what measures time
+  # tool: WHY                     it needs build/tool/nft-offload (make tool)
 
 and exits 0, or 4 to be skipped. Its name is its path: tests/lint/shellcheck.sh is
 lint-shellcheck. It fails too on a splat in its kernel log, and on what it leaves behind. What it
@@ -455,6 +456,7 @@ class Check:
                     self.report(machine, test.name, LOST, 0, "was not run to its end")
         if self.whole:
             write(self.out / "tested.md", self.tested())
+        print(self.failures(), end="")
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"in {time.monotonic() - begin:.0f} s, with {used.ru_utime + used.ru_stime:.0f} s of "
               f"CPU; what each test printed: {self.out}")
@@ -471,11 +473,17 @@ class Check:
         if lib("ready", "root").returncode or lib("ready", "source").returncode:
             if status := self.processes.run((setup, "root", "source")):
                 sys.exit(status)
+        needs_ynl = any(t.name.startswith("netlink") for m in self.machines for t in m.tests)
+        if needs_ynl and lib("ready", "ynl").returncode:
+            if status := self.processes.run((setup, "ynl")):
+                sys.exit(status)
         # Two at once: a kernel's Rust crates come one after the other, on one CPU.
         places = Places(2)
         for machine in self.machines:
             if machine.kind != "host" and not machine.is_ready():
                 places.start(1, self.processes.run, (setup, machine.kind), machine.env)
+        if any("tool" in test.words for machine in self.machines for test in machine.tests):
+            places.start(1, self.processes.run, (TOP / "scripts/tool", "build"))
         places.wait()
 
     def prepare(self, machine):
@@ -547,6 +555,16 @@ class Check:
         with self.lock:
             print("\n".join(text))
             self.results.append((result, machine.name, name))
+
+    def failures(self):
+        """Once more at the end, where a long output is read first: what failed, and of it what."""
+        lines = []
+        for result, machine, name in self.results:
+            if result == "FAIL":
+                said = read(self.out / machine / f"{name}.out")
+                wrong = re.findall(r"^not ok \d+ - (.*)$", said, re.MULTILINE)
+                lines.append(f"failed: {machine} {name}: " + "; ".join(wrong or ["see above"]) + "\n")
+        return "".join(lines)
 
     def tested(self):
         """The table of what ran where, for `make tested-table`."""

@@ -56,9 +56,17 @@ declare -A ADDON_PACKAGES=(
 	[arm64]="gcc-aarch64-linux-gnu qemu-system-arm"
 	# What `make deb` and its tests need.
 	[packaging]="debhelper dpkg-dev lintian man-db"
+	# What the kernel's netlink tools need.
+	[ynl]="python3-yaml python3-jsonschema"
+	# What tools/ is built with.
+	[tool]="cargo"
 )
 declare -A ADDON_ARGUMENTS=(
 	[arm64]="kmod python3 $GUEST_PACKAGES"
+)
+# Files of this checkout that an add-on is made from, too.
+declare -A ADDON_FILES=(
+	[tool]="tools/nft-offload/Cargo.lock"
 )
 
 # A fresh Debian, which the packages' test installs them in, has these beside what each has.

@@ -59,6 +59,7 @@ addon_key() {
 	{
 		echo "addon-1 $1 $(root_key)" ${ADDON_PACKAGES[$1]} ${ADDON_ARGUMENTS[$1]:-}
 		[ ! -e "$TOP/scripts/addon-$1" ] || cat "$TOP/scripts/addon-$1"
+		[ -z "${ADDON_FILES[$1]:-}" ] || (cd "$TOP" && cat ${ADDON_FILES[$1]})
 	} | digest
 }
 
@@ -285,6 +286,10 @@ in_build_root() {
 	[ ! -e /etc/nft-offload-toolchain ] || die "this is the build root already"
 	[ "$(id -u)" = 0 ] || die "only root can enter the build root; without root: make KDIR=DIR"
 	ready root || die "there is no build root yet: run scripts/setup root"
-	[ "$STOCK_ARCH" = amd64 ] || IN_ROOT_ADDON=$(addon_dir "$STOCK_ARCH")
+	if [ "$STOCK_ARCH" != amd64 ]; then
+		IN_ROOT_ADDON=$(addon_dir "$STOCK_ARCH")
+	elif [ -z "${IN_ROOT_ADDON:-}" ] && ready ynl; then
+		IN_ROOT_ADDON=$(addon_dir ynl)
+	fi
 	in_root "$(root_dir)" "$@"
 }
