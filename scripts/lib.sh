@@ -281,14 +281,15 @@ in_root() {
 		' in_root "$root" "$TOP" "$CACHE" "$share" "${IN_ROOT_ADDON:-}" "${IN_ROOT_CHANGES:-}" "$@"
 }
 
-# in_build_root SHARE COMMAND…: the same in the build root that setup made.
+# in_build_root SHARE COMMAND…: the same in the build root that setup made, with the add-on for tests unless another
+# one is set, or none, so that what is written to the root stays there.
 in_build_root() {
 	[ ! -e /etc/nft-offload-toolchain ] || die "this is the build root already"
 	[ "$(id -u)" = 0 ] || die "only root can enter the build root; without root: make KDIR=DIR"
 	ready root || die "there is no build root yet: run scripts/setup root"
 	if [ "$STOCK_ARCH" != amd64 ]; then
 		IN_ROOT_ADDON=$(addon_dir "$STOCK_ARCH")
-	elif [ -z "${IN_ROOT_ADDON:-}" ] && ready ynl; then
+	elif [ -z "${IN_ROOT_ADDON+set}" ] && ready ynl; then
 		IN_ROOT_ADDON=$(addon_dir ynl)
 	fi
 	in_root "$(root_dir)" "$@"

@@ -381,7 +381,7 @@ in_kdir() {
 		echo "include Makefile"
 	} >"$(host_path "$dir")/GNUmakefile"
 	# Where there is none yet, they come from the environment.
-	LOG_OF=$machine logged "build" in_build_root "" \
+	IN_ROOT_ADDON='' LOG_OF=$machine logged "build" in_build_root "" \
 		env --chdir="$dir" KSRC="$(kernel_source)" "${vars[@]}" "$@"
 	touch "$(host_path "$dir")/.complete"
 }

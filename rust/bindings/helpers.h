@@ -184,6 +184,8 @@ enum shim_visit {
 
 enum shim_visit shim_flow_visit(struct flow_offload *flow, u32 mark, u16 ruleset);
 u16 shim_flow_ruleset(const struct flow_offload *flow);
+void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset);
+void shim_flow_raise_ruleset(struct flow_offload *flow, u16 ruleset);
 
 /* routes: c/forward.c; neighbours and paths: c/path.c */
 
@@ -350,8 +352,15 @@ struct shim_settings {
 	/* Get the messages that tell of them. */
 	struct socket *socks[2];
 	struct work_struct close;
-	/* A sum of those that shim_settings_compare() has seen. */
+	/* A sum of those that were seen last, which nothing tells of. */
 	u32 sum;
+	/* Compares them, so many jiffies after they were used. */
+	struct delayed_work soon;
+	unsigned long pause;
+	/* The generation of the ruleset: now, a second ago, and two seconds ago. */
+	u16 newest;
+	u16 newer;
+	u16 settled;
 	/*
 	 * Entries of rulesets before this one are made anew, since when; how many have been
 	 * in the second that began then. In seconds since the machine began.
@@ -365,9 +374,13 @@ struct shim_settings {
 void shim_settings_init(struct shim_settings *settings, struct net *net);
 int shim_settings_watch(struct shim_settings *settings);
 void shim_settings_compare(struct shim_settings *settings);
+void shim_settings_used(struct shim_settings *settings);
+void shim_net_settings_used(struct net *net);
 void shim_settings_unwatch(struct shim_settings *settings);
 void shim_settings_exit(struct shim_settings *settings);
+u16 shim_settings_ruleset(const struct shim_settings *settings);
 u16 shim_net_ruleset(const struct net *net);
+u16 shim_net_next_ruleset(const struct net *net);
 void shim_settings_set_ruleset_pause(u32 seconds);
 bool shim_settings_outdate(struct shim_settings *settings, u16 ruleset);
 bool shim_net_outdates(struct net *net, u16 ruleset);

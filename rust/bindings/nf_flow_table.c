@@ -69,6 +69,25 @@ u16 shim_flow_ruleset(const struct flow_offload *flow)
 	return READ_ONCE(*(unsigned long *)&flow->rcu_head.func) >> 1;
 }
 
+/* Before the first time, which may be at the same time. */
+void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset)
+{
+	unsigned long *at = (unsigned long *)&flow->rcu_head.func;
+
+	if (!READ_ONCE(*at))
+		cmpxchg(at, 0, (unsigned long)ruleset << 1 | 1);
+}
+
+/* After the first time. */
+void shim_flow_raise_ruleset(struct flow_offload *flow, u16 ruleset)
+{
+	unsigned long *at = (unsigned long *)&flow->rcu_head.func;
+	u16 noted = shim_flow_ruleset(flow);
+
+	if ((s16)(ruleset - noted) > 0)
+		WRITE_ONCE(*at, READ_ONCE(*at) ^ (unsigned long)(ruleset ^ noted) << 1);
+}
+
 /*
  * The same place of an entry for hardware, of which shim_flow_visit() uses 17 bits
  * then: above these how often it was offered, and in the other half of 64 bits

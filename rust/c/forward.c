@@ -321,6 +321,7 @@ int shim_route_hops(struct net *net, const struct shim_route_query *query,
 	int err = -EAFNOSUPPORT;
 	struct probe probe;
 
+	shim_net_settings_used(net);
 	guard(rcu)();
 	dev = dev_get_by_index_rcu(net, query->iif);
 	if (!dev)

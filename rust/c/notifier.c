@@ -333,6 +333,21 @@ void shim_net_compare_settings(struct net *net)
 	shim_net_send_event(net, &second);
 }
 
+void shim_net_settings_used(struct net *net)
+{
+	struct shim_net *of = shim_net(net);
+
+	if (of)
+		shim_settings_used(&of->settings);
+}
+
+u16 shim_net_ruleset(const struct net *net)
+{
+	struct shim_net *of = shim_net(net);
+
+	return of ? shim_settings_ruleset(&of->settings) : 0;
+}
+
 bool shim_net_outdates(struct net *net, u16 ruleset)
 {
 	struct shim_net *of = shim_net(net);

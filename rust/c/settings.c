@@ -46,6 +46,58 @@ static int listen_to(struct net *net, int protocol, u32 groups, struct socket **
 	return err;
 }
 
+static u32 settings_sum(const struct net *net)
+{
+	const struct net_device *dev;
+	u32 sum = 0;
+
+	scoped_guard(rcu) {
+		for_each_netdev_rcu(net, dev) {
+			const struct in_device *in = __in_dev_get_rcu(dev);
+			const struct inet6_dev *in6 = __in6_dev_get(dev);
+
+			if (in)
+				sum = jhash2((const u32 *)in->cnf.data,
+					     IPV4_DEVCONF_MAX, sum);
+			if (in6)
+				sum = jhash_3words(READ_ONCE(in6->cnf.force_forwarding),
+						   READ_ONCE(in6->cnf.disable_policy),
+						   READ_ONCE(in6->cnf.mtu6), sum);
+		}
+	}
+	sum = jhash2((const u32 *)net->ipv4.devconf_all->data, IPV4_DEVCONF_MAX, sum);
+#if IS_ENABLED(CONFIG_IPV6)
+	sum = jhash_2words(READ_ONCE(net->ipv6.devconf_all->forwarding),
+			   READ_ONCE(net->ipv6.devconf_all->disable_policy), sum);
+#endif
+#ifdef CONFIG_XFRM
+	sum = jhash(net->xfrm.policy_default, sizeof(net->xfrm.policy_default), sum);
+#endif
+	return sum;
+}
+
+/* The generation of the ruleset, which each transaction changes. */
+static u16 newest_ruleset(const struct net *net)
+{
+#if IS_ENABLED(CONFIG_NF_TABLES)
+	return READ_ONCE(net->nft.base_seq);
+#else
+	return 0;
+#endif
+}
+
+/*
+ * An entry says nothing of the generation that its packet went by, and the first who
+ * sees it, garbage collection or the hardware side, may come a second later. That of
+ * two seconds ago is what it went by at least.
+ */
+static void settle(struct shim_settings *settings)
+{
+	WRITE_ONCE(settings->settled, READ_ONCE(settings->newer));
+	WRITE_ONCE(settings->newer, READ_ONCE(settings->newest));
+	WRITE_ONCE(settings->newest, newest_ruleset(settings->net));
+}
+
 /* Sleeps; -ENOMEM. To be called again now and then: xfrm_user may come later. */
 int shim_settings_watch(struct shim_settings *settings)
 {
@@ -53,6 +105,13 @@ int shim_settings_watch(struct shim_settings *settings)
 	int err;
 
 	guard(mutex)(&settings->lock);
+	/* From here on the host's decisions are kept, which a change is to end. */
+	if (!settings->is_watched) {
+		WRITE_ONCE(settings->sum, settings_sum(net));
+		settings->newest = newest_ruleset(net);
+		settings->newer = settings->newest;
+		WRITE_ONCE(settings->settled, settings->newest);
+	}
 	settings->is_watched = true;
 	err = listen_to(net, NETLINK_ROUTE,
 			1 << (RTNLGRP_IPV4_NETCONF - 1) |
@@ -94,10 +153,42 @@ void shim_settings_unwatch(struct shim_settings *settings)
 	schedule_work(&settings->close);
 }
 
+static void compare(struct shim_settings *settings)
+{
+	u32 sum = settings_sum(settings->net);
+
+	if (xchg(&settings->sum, sum) != sum)
+		shim_settings_changed(settings->net);
+}
+
+static void compare_soon(struct work_struct *work)
+{
+	struct shim_settings *settings =
+		container_of(work, struct shim_settings, soon.work);
+	u64 start = ktime_get_ns();
+
+	compare(settings);
+	/* With very many devices it takes long. */
+	WRITE_ONCE(settings->pause, msecs_to_jiffies(10) +
+		   nsecs_to_jiffies((ktime_get_ns() - start) << 8));
+}
+
+/*
+ * The host was asked what it would do. Settings that are others for a moment only are
+ * not missed if they have been compared in that. Does not sleep.
+ */
+void shim_settings_used(struct shim_settings *settings)
+{
+	if (!delayed_work_pending(&settings->soon))
+		schedule_delayed_work(&settings->soon, READ_ONCE(settings->pause));
+}
+
 void shim_settings_init(struct shim_settings *settings, struct net *net)
 {
+	INIT_DELAYED_WORK(&settings->soon, compare_soon);
+	settings->pause = msecs_to_jiffies(10);
 	settings->net = net;
-	settings->ruleset = shim_net_ruleset(net);
+	settings->ruleset = newest_ruleset(net);
 	settings->ruleset_since = (u32)ktime_get_seconds() - U32_MAX / 2;
 	mutex_init(&settings->lock);
 	INIT_WORK(&settings->close, close_socks);
@@ -106,46 +197,15 @@ void shim_settings_init(struct shim_settings *settings, struct net *net)
 /* The namespace ends, and is not watched any more. Sleeps. */
 void shim_settings_exit(struct shim_settings *settings)
 {
+	disable_delayed_work_sync(&settings->soon);
 	flush_work(&settings->close);
 }
 
-static u32 settings_sum(const struct net *net)
-{
-	const struct net_device *dev;
-	u32 sum = 0;
-
-	scoped_guard(rcu) {
-		for_each_netdev_rcu(net, dev) {
-			const struct in_device *in = __in_dev_get_rcu(dev);
-			const struct inet6_dev *in6 = __in6_dev_get(dev);
-
-			if (in)
-				sum = jhash2((const u32 *)in->cnf.data,
-					     IPV4_DEVCONF_MAX, sum);
-			if (in6)
-				sum = jhash_3words(READ_ONCE(in6->cnf.force_forwarding),
-						   READ_ONCE(in6->cnf.disable_policy),
-						   READ_ONCE(in6->cnf.mtu6), sum);
-		}
-	}
-	sum = jhash2((const u32 *)net->ipv4.devconf_all->data, IPV4_DEVCONF_MAX, sum);
-#if IS_ENABLED(CONFIG_IPV6)
-	sum = jhash_2words(READ_ONCE(net->ipv6.devconf_all->forwarding),
-			   READ_ONCE(net->ipv6.devconf_all->disable_policy), sum);
-#endif
-#ifdef CONFIG_XFRM
-	sum = jhash(net->xfrm.policy_default, sizeof(net->xfrm.policy_default), sum);
-#endif
-	return sum;
-}
-
-/* Does not sleep. */
+/* To be called once a second. Does not sleep. */
 void shim_settings_compare(struct shim_settings *settings)
 {
-	u32 sum = settings_sum(settings->net);
-
-	if (xchg(&settings->sum, sum) != sum)
-		shim_settings_changed(settings->net);
+	settle(settings);
+	compare(settings);
 }
 
 /* How many entries are made anew in a second: the host makes them with a packet each. */
@@ -160,14 +220,16 @@ void shim_settings_set_ruleset_pause(u32 seconds)
 	ruleset_pause = seconds;
 }
 
-/* The generation of the ruleset, which each transaction changes. */
-u16 shim_net_ruleset(const struct net *net)
+/* That by which the packet went at least that made an entry which is seen now. */
+u16 shim_settings_ruleset(const struct shim_settings *settings)
 {
-#if IS_ENABLED(CONFIG_NF_TABLES)
-	return READ_ONCE(net->nft.base_seq);
-#else
-	return 0;
-#endif
+	return READ_ONCE(settings->settled);
+}
+
+/* The one of which the transaction that is under way makes. Called with commit_mutex held. */
+u16 shim_net_next_ruleset(const struct net *net)
+{
+	return newest_ruleset(net) + 1;
 }
 
 /*
@@ -180,16 +242,16 @@ bool shim_settings_outdate(struct shim_settings *settings, u16 ruleset)
 {
 	u32 now = ktime_get_seconds(), since = READ_ONCE(settings->ruleset_since);
 	u32 second = READ_ONCE(settings->ruleset_second);
-	u16 newest = shim_net_ruleset(settings->net);
+	u16 settled = READ_ONCE(settings->settled);
 
-	if (ruleset == newest || !READ_ONCE(ruleset_pause))
+	if ((s16)(settled - ruleset) <= 0 || !READ_ONCE(ruleset_pause))
 		return false;
 
 	if ((s16)(ruleset - READ_ONCE(settings->ruleset)) >= 0) {
 		if (now - since < ruleset_pause)
 			return false;
 		if (cmpxchg(&settings->ruleset_since, since, now) == since)
-			WRITE_ONCE(settings->ruleset, newest);
+			WRITE_ONCE(settings->ruleset, settled);
 	}
 	if (now != second &&
 	    cmpxchg(&settings->ruleset_second, second, now) == second)

@@ -59,11 +59,19 @@ impl Net {
         unsafe { bindings::shim_net_watch_forwarded(self.as_raw()) }
     }
 
-    /// Returns the generation of the namespace's ruleset, which each transaction of nftables changes; the
-    /// lower 16 bits of `net->nft.base_seq`. Does not sleep.
+    /// Returns the generation of the namespace's ruleset, which each transaction of nftables changes, the lower
+    /// 16 bits of `net->nft.base_seq`: that of two seconds ago, by which the packet went at least that made an
+    /// entry which is seen for the first time. Does not sleep.
     pub(crate) fn ruleset(&self) -> u16 {
         // SAFETY: The namespace is valid.
         unsafe { bindings::shim_net_ruleset(self.as_raw()) }
+    }
+
+    /// Returns the generation that the ruleset has when the transaction has been committed that is under way.
+    /// Called with `commit_mutex` held. Does not sleep.
+    pub(crate) fn next_ruleset(&self) -> u16 {
+        // SAFETY: The namespace is valid.
+        unsafe { bindings::shim_net_next_ruleset(self.as_raw()) }
     }
 
     /// Sets for how many seconds at least the flows of a ruleset go on before those of the next one are

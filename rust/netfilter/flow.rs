@@ -574,6 +574,19 @@ impl FlowOffload {
         }
     }
 
+    /// Notes by which ruleset the entry was made, for one that may wait long to come to the hardware side.
+    pub(super) fn note_ruleset(&self) {
+        // SAFETY: The entry is valid; the place is changed atomically if it is empty.
+        unsafe { bindings::shim_flow_note_ruleset(self.0.get(), self.net().ruleset()) }
+    }
+
+    /// Notes that the entry is of a table that `ruleset` has brought. Called as [`Self::set_offered`] or
+    /// [`Self::visit`], and after it.
+    pub(super) fn raise_ruleset(&self, ruleset: u16) {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::shim_flow_raise_ruleset(self.0.get(), ruleset) }
+    }
+
     /// Returns whether the entry is to be made anew, since the ruleset has changed; to be asked each second for
     /// an entry that has been offered or visited. Does not sleep.
     pub(crate) fn is_of_old_ruleset(&self) -> bool {

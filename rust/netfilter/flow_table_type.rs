@@ -265,7 +265,8 @@ impl<T: Offload> Adapter<T> {
             // SAFETY: `Registration::new` has seen the notifiers, which outlive it.
             if let Some(namespace) = unsafe { notifier::handler::<T::Namespace>(net) } {
                 match T::tables(&namespace).find(entry) {
-                    Some((table, flowtable)) => {
+                    Some((table, flowtable, ruleset)) => {
+                        entry.raise_ruleset(ruleset);
                         // SAFETY: The entry is in a table of our type; the worker has set
                         // NF_FLOW_PENDING.
                         let attachment = unsafe { Attachment::new(entry) };
@@ -302,11 +303,16 @@ impl<T: Offload> Adapter<T> {
     fn gc_entry(namespace: Option<&T::Namespace>, entry: &FlowOffload) -> bool {
         let visit = (!entry.is_for_hardware()).then(|| entry.visit());
         if visit == Some(Visit::First) {
-            if !namespace.is_some_and(|namespace| T::tables(namespace).is_plain(entry)) {
+            let found = namespace.and_then(|namespace| T::tables(namespace).find_plain(entry));
+            let Some(ruleset) = found else {
                 T::gc_new(entry);
                 return false;
-            }
+            };
+            entry.raise_ruleset(ruleset);
             entry.set_plain();
+        }
+        if visit.is_none() {
+            entry.note_ruleset();
         }
         let mistakes_tunnel = || {
             Direction::BOTH

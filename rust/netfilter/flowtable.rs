@@ -167,6 +167,8 @@ struct TableRef<T> {
     raw: NonNull<bindings::nf_flowtable>,
     table: Arc<T>,
     is_plain: bool,
+    /// The generation of the ruleset that has brought the table.
+    ruleset: u16,
 }
 
 // SAFETY: Flowtables are used from any thread.
@@ -183,7 +185,7 @@ impl<T> Tables<T> {
         })
     }
 
-    /// Adds a table. Sleeps; fails with `ENOMEM`.
+    /// Adds a table. Called with `commit_mutex` held; sleeps; fails with `ENOMEM`.
     ///
     /// # Safety
     ///
@@ -197,6 +199,7 @@ impl<T> Tables<T> {
             raw: unsafe { NonNull::new_unchecked(flowtable.as_raw()) },
             table,
             is_plain,
+            ruleset: flowtable.net().next_ruleset(),
         };
 
         // The list is as long as the one that takes its place, but for one.
@@ -240,9 +243,9 @@ impl<T> Tables<T> {
         Some(found.table.clone())
     }
 
-    /// Returns the table that has `entry`. `None` if none of these does, or as long as an older entry,
-    /// while the hash table grows, hides it. Does not sleep.
-    pub(super) fn find<'a>(&self, entry: &'a FlowOffload) -> Option<(Arc<T>, &'a Flowtable)> {
+    /// Returns the table that has `entry`, and the ruleset that has brought the table. `None` if none of these
+    /// does, or as long as an older entry, while the hash table grows, hides it. Does not sleep.
+    pub(super) fn find<'a>(&self, entry: &'a FlowOffload) -> Option<(Arc<T>, &'a Flowtable, u16)> {
         let list = self.list.lock();
 
         list.iter()
@@ -253,30 +256,31 @@ impl<T> Tables<T> {
                 let flowtable = unsafe { Flowtable::from_raw(found.raw.as_ptr()) };
                 flowtable
                     .has(entry)
-                    .then(|| (found.table.clone(), flowtable))
+                    .then(|| (found.table.clone(), flowtable, found.ruleset))
             })
     }
 
     /// The tables without `flags offload` that are looked into.
-    fn plain(list: &[TableRef<T>]) -> impl Iterator<Item = &Flowtable> {
+    fn plain(list: &[TableRef<T>]) -> impl Iterator<Item = (&Flowtable, u16)> {
         list.iter()
             .take(Self::MAX_PLAIN)
             .take_while(|found| found.is_plain)
             // SAFETY: By the type invariant.
-            .map(|found| unsafe { Flowtable::from_raw(found.raw.as_ptr()) })
+            .map(|found| (unsafe { Flowtable::from_raw(found.raw.as_ptr()) }, found.ruleset))
     }
 
-    /// Returns whether a table without `flags offload` has `entry`, as far as these are looked into. Does not
-    /// sleep.
-    pub(super) fn is_plain(&self, entry: &FlowOffload) -> bool {
-        Self::plain(&self.list.lock()).any(|flowtable| flowtable.has(entry))
+    /// Returns the ruleset that has brought the table that has `entry`, if it is one without `flags offload`,
+    /// as far as these are looked into. Does not sleep.
+    pub(super) fn find_plain(&self, entry: &FlowOffload) -> Option<u16> {
+        Self::plain(&self.list.lock())
+            .find_map(|(flowtable, ruleset)| flowtable.has(entry).then_some(ruleset))
     }
 
     /// Calls `f`, which must not sleep, with the live entry of a table without `flags offload` that has this
     /// key, as far as these are looked into.
     pub(crate) fn with_plain(&self, key: &EntryKey, f: impl FnOnce(&FlowOffload)) {
         let guard = rcu::read_lock();
-        let lookup = |flowtable: &Flowtable| flowtable.lookup(key.0, &guard);
+        let lookup = |(flowtable, _): (&Flowtable, u16)| flowtable.lookup(key.0, &guard);
         // A table that goes waits for the lock, and not for `f`.
         let found = Self::plain(&self.list.lock()).find_map(lookup);
 

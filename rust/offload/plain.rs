@@ -371,9 +371,11 @@ impl PlainEntries {
             }
             Err(none) => none,
         };
-        let Some(NoRoute { refused, view }) = none else {
-            return Way::Wrong;
-        };
+        // Left to the host without its view of them, packets soon tell by what they are routed.
+        let NoRoute { refused, view } = none.unwrap_or(NoRoute {
+            refused: None,
+            view: None,
+        });
         let conntrack = entry.conntrack();
         let is_hopeless = view.as_ref().is_some_and(|view| view.is_guessed_wrong(net));
         let changed = self.changes.last.load(Relaxed);

@@ -6,7 +6,8 @@
 #
 # So many flows are offered at once that the core's worker comes to a new entry 100 ms late and more. If its
 # way changes meanwhile, packets go the old way as with the C module, but no longer than until the module
-# has seen the entry. How many have is counted, beside the C module.
+# has seen the entry. How many have is counted, beside the C module. If it is the ruleset that changes, the
+# entry is known for one of the ruleset before.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 many=20000
@@ -45,14 +46,15 @@ bench_ends() {
 declare -A result=()
 found() { jq -r ".$2 // empty" <<<"${result[$1]}"; }
 
-# late MODULE
+# late NAME EVENT [OPTION…]: an event of the functions below, and options for late_worker.py.
 late() {
 	world
+	load_ruleset <<<"table inet late { chain forward { type filter hook forward priority -1; }; }"
 	flowtable_ruleset devices="$devices" | load_ruleset
 	bench_begins
 	result[$1]=$("$_here/truth/late_worker.py" --client "$client" --server "$server" --to 10.9.9.9 \
 		--control 10.0.2.2 --old wire1 --new wire2 --pace $PACE --grace $GRACE \
-		--limit $((60000 * SLOWNESS)) "$(r4 route replace 10.9.9.9 via 10.0.3.2)")
+		--limit $((60000 * SLOWNESS)) "${@:3}" "$("$2")")
 	echo "# $1: ${result[$1]}"
 	bench_ends
 	is "$(found "$1" error)" "" "$1: entries are made, and offered, while $many other flows are"
@@ -60,17 +62,25 @@ late() {
 }
 
 need "$MODULES/bench/flowbench.ko"
+by_wire2() { r4 route replace 10.9.9.9 via 10.0.3.2; }
+drop() { echo "ip netns exec $router nft add rule inet late forward ip daddr 10.9.9.9 drop"; }
+
 load_module
-late nft_offload
+late nft_offload by_wire2
 is "$(found nft_offload after)" 0 "no packet over the old way $GRACE ms after the module has seen the entry, if its way has changed before"
 check "packets take the new way" [ "$(found nft_offload by_new)" -gt 0 ]
 for counter in replace_eexist replace_dup_match destroy_enoent destroy_failed; do
 	is "$(nic_counter $counter)" 0 "the driver never saw $counter"
 done
 start_over
+load_module
+dropped=$((5000 * SLOWNESS))
+late ruleset drop --grace $dropped --watch $((dropped + 500))
+is "$(found ruleset after)" 0 "no packet $dropped ms after the module has seen the entry, if a rule drops it since before"
+start_over
 load_c_module
-late c
+late c by_wire2
 check "with the C module, packets still go over the old way then" [ "$(found c after)" -gt 0 ]
-for module in nft_offload c; do
+for module in nft_offload ruleset c; do
 	echo "# $module: worker $(found $module late_ms) ms late: $(found $module before) packets over the old way until then, $(found $module after) later"
 done
