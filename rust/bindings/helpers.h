@@ -74,6 +74,7 @@ void shim_flowtable_forget(struct nf_flowtable *ft,
 			   void (*forget)(struct flow_offload *flow),
 			   void (*end)(struct flow_offload *flow));
 
+u32 shim_flowtable_ruleset(const struct nf_flowtable *ft);
 const char *shim_flowtable_name(const struct nf_flowtable *ft);
 const char *shim_flowtable_table(const struct nf_flowtable *ft);
 u8 shim_flowtable_family(const struct nf_flowtable *ft);
@@ -142,6 +143,8 @@ u64 shim_flow_hash(const struct flow_offload *flow,
 		   enum flow_offload_tuple_dir dir);
 void *shim_flow_data(const struct flow_offload *flow);
 void shim_flow_set_data(struct flow_offload *flow, void *data);
+void shim_flow_change_data(struct flow_offload *flow, unsigned long old,
+			   unsigned long new);
 void shim_flow_set_closing(struct flow_offload *flow, bool closing);
 /* Flags of ours beside enum nf_flow_flags. */
 #define SHIM_FLOW_OFFERED (BITS_PER_LONG - 1)
@@ -185,7 +188,7 @@ enum shim_visit {
 enum shim_visit shim_flow_visit(struct flow_offload *flow, u32 mark, u16 ruleset);
 u16 shim_flow_ruleset(const struct flow_offload *flow);
 void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset);
-void shim_flow_raise_ruleset(struct flow_offload *flow, u16 ruleset);
+void shim_flow_set_ruleset(struct flow_offload *flow, u16 ruleset);
 
 /* routes: c/forward.c; neighbours and paths: c/path.c */
 
@@ -358,9 +361,9 @@ struct shim_settings {
 	struct delayed_work soon;
 	unsigned long pause;
 	/* The generation of the ruleset: now, a second ago, and two seconds ago. */
-	u16 newest;
-	u16 newer;
-	u16 settled;
+	u32 newest;
+	u32 newer;
+	u32 settled;
 	/*
 	 * Entries of rulesets before this one are made anew, since when; how many have been
 	 * in the second that began then. In seconds since the machine began.
@@ -378,9 +381,10 @@ void shim_settings_used(struct shim_settings *settings);
 void shim_net_settings_used(struct net *net);
 void shim_settings_unwatch(struct shim_settings *settings);
 void shim_settings_exit(struct shim_settings *settings);
-u16 shim_settings_ruleset(const struct shim_settings *settings);
-u16 shim_net_ruleset(const struct net *net);
-u16 shim_net_next_ruleset(const struct net *net);
+void shim_settings_begin(struct shim_settings *settings);
+u32 shim_settings_ruleset(const struct shim_settings *settings);
+u32 shim_net_ruleset(const struct net *net);
+u32 shim_net_newest_ruleset(const struct net *net);
 void shim_settings_set_ruleset_pause(u32 seconds);
 bool shim_settings_outdate(struct shim_settings *settings, u16 ruleset);
 bool shim_net_outdates(struct net *net, u16 ruleset);

@@ -16,6 +16,8 @@ void shim_flow_set_closing(struct flow_offload *flow, bool closing)
 
 void shim_flow_set_plain(struct flow_offload *flow)
 {
+	/* No stamp that is worth anything. */
+	shim_flow_set_data(flow, (void *)ULONG_MAX);
 	set_bit(SHIM_FLOW_PLAIN, &flow->flags);
 }
 
@@ -43,8 +45,18 @@ void shim_flow_set_data(struct flow_offload *flow, void *data)
 }
 
 /*
+ * The same for what is odd, by others than garbage collection, which may have the
+ * entry freed meanwhile: call_rcu() puts no odd number there.
+ */
+void shim_flow_change_data(struct flow_offload *flow, unsigned long old,
+			   unsigned long new)
+{
+	cmpxchg((unsigned long *)&flow->rcu_head.next, old, new);
+}
+
+/*
  * Notes that garbage collection or the hardware side has seen an entry, in the other
- * half of the same place: the connection's mark, and the ruleset of the first time.
+ * half of the same place: the connection's mark, and the @ruleset of the first time.
  */
 enum shim_visit shim_flow_visit(struct flow_offload *flow, u32 mark, u16 ruleset)
 {
@@ -79,13 +91,12 @@ void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset)
 }
 
 /* After the first time. */
-void shim_flow_raise_ruleset(struct flow_offload *flow, u16 ruleset)
+void shim_flow_set_ruleset(struct flow_offload *flow, u16 ruleset)
 {
 	unsigned long *at = (unsigned long *)&flow->rcu_head.func;
 	u16 noted = shim_flow_ruleset(flow);
 
-	if ((s16)(ruleset - noted) > 0)
-		WRITE_ONCE(*at, READ_ONCE(*at) ^ (unsigned long)(ruleset ^ noted) << 1);
+	WRITE_ONCE(*at, READ_ONCE(*at) ^ (unsigned long)(ruleset ^ noted) << 1);
 }
 
 /*

@@ -119,6 +119,17 @@ void shim_flowtable_forget(struct nf_flowtable *ft,
 }
 
 /* Names of a flowtable of nftables, which do not change. */
+/* By which ruleset an entry of the table was made at least. With commit_mutex held. */
+u32 shim_flowtable_ruleset(const struct nf_flowtable *ft)
+{
+	const struct nft_flowtable *nft_ft =
+		container_of(ft, struct nft_flowtable, data);
+	struct net *net = read_pnet(&ft->net);
+
+	/* It is one of the transaction that is under way, or was there before. */
+	return shim_net_newest_ruleset(net) + !nft_is_active(net, nft_ft);
+}
+
 const char *shim_flowtable_name(const struct nf_flowtable *ft)
 {
 	return container_of(ft, struct nft_flowtable, data)->name;

@@ -321,7 +321,6 @@ int shim_route_hops(struct net *net, const struct shim_route_query *query,
 	int err = -EAFNOSUPPORT;
 	struct probe probe;
 
-	shim_net_settings_used(net);
 	guard(rcu)();
 	dev = dev_get_by_index_rcu(net, query->iif);
 	if (!dev)
@@ -339,6 +338,7 @@ int shim_route_hops(struct net *net, const struct shim_route_query *query,
 		err = forward6(dev, &probe, query, &to);
 #endif
 	skb_dst_drop(&probe.skb);
+	shim_net_settings_used(net);
 	return err ?: to.count;
 }
 

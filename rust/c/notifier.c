@@ -251,15 +251,18 @@ void shim_net_unwatch(struct net *net)
 }
 
 /*
- * Has packets seen, in a namespace that has no handler yet: in the user's own call,
- * to whom the memory is charged. With commit_mutex held. Sleeps; -ENOMEM.
+ * Has packets and settings seen, in a namespace that has no handler yet: in the user's
+ * own call, to whom the memory is charged. With commit_mutex held. Sleeps; -ENOMEM.
  */
 int shim_net_see(struct net *net)
 {
 	struct shim_net *of = shim_net(net);
 	struct shim_seen *seen;
 
-	if (!of || rcu_access_pointer(of->seen))
+	if (!of)
+		return 0;
+	shim_settings_begin(&of->settings);
+	if (rcu_access_pointer(of->seen))
 		return 0;
 	seen = shim_seen_start(net);
 	if (!seen)
@@ -322,7 +325,7 @@ static void find_blocked(struct shim_net *of)
 
 /*
  * Has SHIM_EVENT_SETTINGS sent if settings of which no message tells are others than
- * at the last call, and SHIM_EVENT_SECOND in any case. Sleeps.
+ * they were last, and SHIM_EVENT_SECOND in any case. To be called once a second. Sleeps.
  */
 void shim_net_compare_settings(struct net *net)
 {
@@ -341,7 +344,7 @@ void shim_net_settings_used(struct net *net)
 		shim_settings_used(&of->settings);
 }
 
-u16 shim_net_ruleset(const struct net *net)
+u32 shim_net_ruleset(const struct net *net)
 {
 	struct shim_net *of = shim_net(net);
 

@@ -76,8 +76,11 @@ static u32 settings_sum(const struct net *net)
 	return sum;
 }
 
-/* The generation of the ruleset, which each transaction changes. */
-static u16 newest_ruleset(const struct net *net)
+/* An entry is known by the lower half of a generation, which may be so far behind. */
+#define OUTDATED_MAX 0xe000
+
+/* The generation of the ruleset, which each transaction changes. Does not sleep. */
+u32 shim_net_newest_ruleset(const struct net *net)
 {
 #if IS_ENABLED(CONFIG_NF_TABLES)
 	return READ_ONCE(net->nft.base_seq);
@@ -93,9 +96,30 @@ static u16 newest_ruleset(const struct net *net)
  */
 static void settle(struct shim_settings *settings)
 {
-	WRITE_ONCE(settings->settled, READ_ONCE(settings->newer));
-	WRITE_ONCE(settings->newer, READ_ONCE(settings->newest));
-	WRITE_ONCE(settings->newest, newest_ruleset(settings->net));
+	u16 ruleset = READ_ONCE(settings->ruleset);
+
+	WRITE_ONCE(settings->settled, settings->newer);
+	settings->newer = settings->newest;
+	settings->newest = shim_net_newest_ruleset(settings->net);
+	/* So that it never seems to come after this one. */
+	if ((u16)(settings->settled - ruleset) > OUTDATED_MAX / 2)
+		WRITE_ONCE(settings->ruleset,
+			   settings->settled - OUTDATED_MAX / 2);
+}
+
+/*
+ * From here on the host's decisions are kept, which a change is to end. With
+ * commit_mutex held, before the namespace gets its handler. Does not sleep.
+ */
+void shim_settings_begin(struct shim_settings *settings)
+{
+	u32 ruleset = shim_net_newest_ruleset(settings->net);
+
+	settings->newest = ruleset;
+	settings->newer = ruleset;
+	WRITE_ONCE(settings->settled, ruleset);
+	WRITE_ONCE(settings->ruleset, ruleset);
+	WRITE_ONCE(settings->sum, settings_sum(settings->net));
 }
 
 /* Sleeps; -ENOMEM. To be called again now and then: xfrm_user may come later. */
@@ -105,13 +129,6 @@ int shim_settings_watch(struct shim_settings *settings)
 	int err;
 
 	guard(mutex)(&settings->lock);
-	/* From here on the host's decisions are kept, which a change is to end. */
-	if (!settings->is_watched) {
-		WRITE_ONCE(settings->sum, settings_sum(net));
-		settings->newest = newest_ruleset(net);
-		settings->newer = settings->newest;
-		WRITE_ONCE(settings->settled, settings->newest);
-	}
 	settings->is_watched = true;
 	err = listen_to(net, NETLINK_ROUTE,
 			1 << (RTNLGRP_IPV4_NETCONF - 1) |
@@ -168,19 +185,22 @@ static void compare_soon(struct work_struct *work)
 	u64 start = ktime_get_ns();
 
 	compare(settings);
-	/* With very many devices it takes long. */
-	WRITE_ONCE(settings->pause, msecs_to_jiffies(10) +
-		   nsecs_to_jiffies((ktime_get_ns() - start) << 8));
+	/* With very many devices it takes long; once a second it is done anyway. */
+	WRITE_ONCE(settings->pause,
+		   min(msecs_to_jiffies(10) +
+		       nsecs_to_jiffies((ktime_get_ns() - start) << 8),
+		       (unsigned long)HZ));
 }
 
 /*
- * The host was asked what it would do. Settings that are others for a moment only are
- * not missed if they have been compared in that. Does not sleep.
+ * The host was asked what it would do. Settings that are others for a moment only,
+ * some 10 ms or more, are not missed if they are compared in that. Does not sleep.
  */
 void shim_settings_used(struct shim_settings *settings)
 {
 	if (!delayed_work_pending(&settings->soon))
-		schedule_delayed_work(&settings->soon, READ_ONCE(settings->pause));
+		queue_delayed_work(system_dfl_wq, &settings->soon,
+				   READ_ONCE(settings->pause));
 }
 
 void shim_settings_init(struct shim_settings *settings, struct net *net)
@@ -188,7 +208,6 @@ void shim_settings_init(struct shim_settings *settings, struct net *net)
 	INIT_DELAYED_WORK(&settings->soon, compare_soon);
 	settings->pause = msecs_to_jiffies(10);
 	settings->net = net;
-	settings->ruleset = newest_ruleset(net);
 	settings->ruleset_since = (u32)ktime_get_seconds() - U32_MAX / 2;
 	mutex_init(&settings->lock);
 	INIT_WORK(&settings->close, close_socks);
@@ -221,15 +240,9 @@ void shim_settings_set_ruleset_pause(u32 seconds)
 }
 
 /* That by which the packet went at least that made an entry which is seen now. */
-u16 shim_settings_ruleset(const struct shim_settings *settings)
+u32 shim_settings_ruleset(const struct shim_settings *settings)
 {
 	return READ_ONCE(settings->settled);
-}
-
-/* The one of which the transaction that is under way makes. Called with commit_mutex held. */
-u16 shim_net_next_ruleset(const struct net *net)
-{
-	return newest_ruleset(net) + 1;
 }
 
 /*
@@ -243,11 +256,13 @@ bool shim_settings_outdate(struct shim_settings *settings, u16 ruleset)
 	u32 now = ktime_get_seconds(), since = READ_ONCE(settings->ruleset_since);
 	u32 second = READ_ONCE(settings->ruleset_second);
 	u16 settled = READ_ONCE(settings->settled);
+	u16 behind = settled - ruleset;
 
-	if ((s16)(settled - ruleset) <= 0 || !READ_ONCE(ruleset_pause))
+	/* That of a new table may be ahead. */
+	if (!behind || behind > OUTDATED_MAX || !READ_ONCE(ruleset_pause))
 		return false;
 
-	if ((s16)(ruleset - READ_ONCE(settings->ruleset)) >= 0) {
+	if (behind <= (u16)(settled - READ_ONCE(settings->ruleset))) {
 		if (now - since < ruleset_pause)
 			return false;
 		if (cmpxchg(&settings->ruleset_since, since, now) == since)

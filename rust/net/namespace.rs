@@ -59,19 +59,12 @@ impl Net {
         unsafe { bindings::shim_net_watch_forwarded(self.as_raw()) }
     }
 
-    /// Returns the generation of the namespace's ruleset, which each transaction of nftables changes, the lower
-    /// 16 bits of `net->nft.base_seq`: that of two seconds ago, by which the packet went at least that made an
-    /// entry which is seen for the first time. Does not sleep.
-    pub(crate) fn ruleset(&self) -> u16 {
+    /// Returns the generation of the namespace's ruleset, `net->nft.base_seq`, which each transaction of nftables
+    /// changes: that of two seconds ago, by which the packet went at least that made an entry which is seen for
+    /// the first time. Does not sleep.
+    pub(crate) fn ruleset(&self) -> u32 {
         // SAFETY: The namespace is valid.
         unsafe { bindings::shim_net_ruleset(self.as_raw()) }
-    }
-
-    /// Returns the generation that the ruleset has when the transaction has been committed that is under way.
-    /// Called with `commit_mutex` held. Does not sleep.
-    pub(crate) fn next_ruleset(&self) -> u16 {
-        // SAFETY: The namespace is valid.
-        unsafe { bindings::shim_net_next_ruleset(self.as_raw()) }
     }
 
     /// Sets for how many seconds at least the flows of a ruleset go on before those of the next one are
@@ -81,8 +74,8 @@ impl Net {
         unsafe { bindings::shim_settings_set_ruleset_pause(seconds) }
     }
 
-    /// Returns whether an entry that was made with this [`Self::ruleset`] is to be made anew: there is
-    /// another one, and it is this entry's turn. To be asked each second. Does not sleep.
+    /// Returns whether an entry that was made with a [`Self::ruleset`] with these lower bits is to be made anew: there
+    /// is another one, and it is this entry's turn. To be asked each second. Does not sleep.
     pub(crate) fn outdates(&self, ruleset: u16) -> bool {
         // SAFETY: The namespace is valid.
         unsafe { bindings::shim_net_outdates(self.as_raw(), ruleset) }

@@ -217,8 +217,8 @@ impl NetRef {
         .unwrap_or(Ok(()))
     }
 
-    /// Has [`Event::Settings`] come if settings of which no message tells are others than at the last
-    /// call, and [`Event::Second`]. Sleeps.
+    /// Has [`Event::Settings`] come if settings of which no message tells are others than they were last, and
+    /// [`Event::Second`]. To be called once a second; sleeps.
     pub(crate) fn compare_settings(&self) {
         // SAFETY: The namespace is valid.
         self.with(|net| unsafe { bindings::shim_net_compare_settings(net.as_raw()) });

@@ -328,9 +328,10 @@ impl FlowOffload {
         (core::ptr::from_ref(self) as usize >> 8) as u32
     }
 
-    /// Notes that the entry is one of a table without `flags offload`, so that nothing is ever attached to it.
+    /// Notes that the entry is one of a table without `flags offload`, so that nothing is ever attached to it. Called
+    /// by garbage collection.
     pub(super) fn set_plain(&self) {
-        // SAFETY: The entry is valid; the flag is changed atomically.
+        // SAFETY: The entry is valid, and is not freed before garbage collection is over, which calls.
         unsafe { bindings::shim_flow_set_plain(self.0.get()) }
     }
 
@@ -339,26 +340,28 @@ impl FlowOffload {
         self.flag(bindings::SHIM_FLOW_PLAIN)
     }
 
-    /// What [`Self::set_stamp`] has put there, or 0. `None` if the entry is not known to be plain.
+    /// What [`Self::set_stamp`] has put there, or `usize::MAX`. `None` if the entry is not known to be plain, or is being
+    /// freed.
     pub(crate) fn stamp(&self) -> Option<usize> {
         if !self.is_plain() {
             return None;
         }
         // SAFETY: The entry is valid, and nothing is attached to it.
-        Some(unsafe { bindings::shim_flow_data(self.0.get()) } as usize)
+        let stamp = unsafe { bindings::shim_flow_data(self.0.get()) } as usize;
+        (stamp & 1 != 0).then_some(stamp)
     }
 
-    /// Keeps a number with the entry, if that is known to be plain.
-    pub(crate) fn set_stamp(&self, stamp: usize) {
-        if self.is_plain() {
-            // SAFETY: The entry is valid, and nothing is attached to it.
-            unsafe { bindings::shim_flow_set_data(self.0.get(), stamp as *mut c_void) }
-        }
+    /// Keeps an odd number with the entry instead of `last`, which [`Self::stamp`] has returned, unless the entry
+    /// is being freed.
+    pub(crate) fn set_stamp(&self, last: usize, stamp: usize) {
+        debug_assert!(last & stamp & 1 != 0);
+        // SAFETY: The entry is valid under RCU. If it is being freed, RCU uses the place, but not for an odd number.
+        unsafe { bindings::shim_flow_change_data(self.0.get(), last, stamp) }
     }
 
     /// Notes that the entry has come to the hardware side. Called by one task at a time.
     pub(super) fn set_offered(&self) {
-        let ruleset = self.net().ruleset();
+        let ruleset = self.net().ruleset() as u16;
         // SAFETY: The entry is valid; the flag is changed atomically.
         unsafe {
             bindings::shim_flow_set_offered(self.0.get(), ruleset);
@@ -565,7 +568,7 @@ impl FlowOffload {
     /// mark is compared. At the first visit, the core may be about to make it one for hardware
     /// (`nf_flow_offload_add()`): then it must not go.
     pub(super) fn visit(&self) -> Visit {
-        let (mark, ruleset) = (self.conntrack().mark(), self.net().ruleset());
+        let (mark, ruleset) = (self.conntrack().mark(), self.net().ruleset() as u16);
         // SAFETY: The entry is valid, and is not freed before garbage collection is over, which calls.
         match unsafe { bindings::shim_flow_visit(self.0.get(), mark, ruleset) } {
             bindings::shim_visit_SHIM_VISIT_FIRST => Visit::First,
@@ -577,14 +580,16 @@ impl FlowOffload {
     /// Notes by which ruleset the entry was made, for one that may wait long to come to the hardware side.
     pub(super) fn note_ruleset(&self) {
         // SAFETY: The entry is valid; the place is changed atomically if it is empty.
-        unsafe { bindings::shim_flow_note_ruleset(self.0.get(), self.net().ruleset()) }
+        unsafe { bindings::shim_flow_note_ruleset(self.0.get(), self.net().ruleset() as u16) }
     }
 
     /// Notes that the entry is of a table that `ruleset` has brought. Called as [`Self::set_offered`] or
     /// [`Self::visit`], and after it.
-    pub(super) fn raise_ruleset(&self, ruleset: u16) {
-        // SAFETY: The entry is valid.
-        unsafe { bindings::shim_flow_raise_ruleset(self.0.get(), ruleset) }
+    pub(super) fn raise_ruleset(&self, ruleset: u32) {
+        if ruleset.wrapping_sub(self.net().ruleset()) as i32 > 0 {
+            // SAFETY: The entry is valid.
+            unsafe { bindings::shim_flow_set_ruleset(self.0.get(), ruleset as u16) }
+        }
     }
 
     /// Returns whether the entry is to be made anew, since the ruleset has changed; to be asked each second for

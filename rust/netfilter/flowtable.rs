@@ -84,6 +84,13 @@ impl Flowtable {
         unsafe { bindings::shim_flowtable_family(self.as_raw()) }
     }
 
+    /// Returns the generation of the ruleset by which an entry of the table was made at least. Called with
+    /// `commit_mutex` held.
+    fn ruleset(&self) -> u32 {
+        // SAFETY: As for `names`.
+        unsafe { bindings::shim_flowtable_ruleset(self.as_raw()) }
+    }
+
     /// Returns how many entries there are now.
     pub(crate) fn entries(&self) -> u32 {
         // SAFETY: The table is valid; the number is read atomically.
@@ -167,8 +174,7 @@ struct TableRef<T> {
     raw: NonNull<bindings::nf_flowtable>,
     table: Arc<T>,
     is_plain: bool,
-    /// The generation of the ruleset that has brought the table.
-    ruleset: u16,
+    ruleset: u32,
 }
 
 // SAFETY: Flowtables are used from any thread.
@@ -199,7 +205,7 @@ impl<T> Tables<T> {
             raw: unsafe { NonNull::new_unchecked(flowtable.as_raw()) },
             table,
             is_plain,
-            ruleset: flowtable.net().next_ruleset(),
+            ruleset: flowtable.ruleset(),
         };
 
         // The list is as long as the one that takes its place, but for one.
@@ -243,9 +249,9 @@ impl<T> Tables<T> {
         Some(found.table.clone())
     }
 
-    /// Returns the table that has `entry`, and the ruleset that has brought the table. `None` if none of these
-    /// does, or as long as an older entry, while the hash table grows, hides it. Does not sleep.
-    pub(super) fn find<'a>(&self, entry: &'a FlowOffload) -> Option<(Arc<T>, &'a Flowtable, u16)> {
+    /// Returns the table that has `entry`, and the generation of the ruleset that has brought the table. `None`
+    /// if none of these does, or as long as an older entry, while the hash table grows, hides it. Does not sleep.
+    pub(super) fn find<'a>(&self, entry: &'a FlowOffload) -> Option<(Arc<T>, &'a Flowtable, u32)> {
         let list = self.list.lock();
 
         list.iter()
@@ -261,17 +267,22 @@ impl<T> Tables<T> {
     }
 
     /// The tables without `flags offload` that are looked into.
-    fn plain(list: &[TableRef<T>]) -> impl Iterator<Item = (&Flowtable, u16)> {
+    fn plain(list: &[TableRef<T>]) -> impl Iterator<Item = (&Flowtable, u32)> {
         list.iter()
             .take(Self::MAX_PLAIN)
             .take_while(|found| found.is_plain)
             // SAFETY: By the type invariant.
-            .map(|found| (unsafe { Flowtable::from_raw(found.raw.as_ptr()) }, found.ruleset))
+            .map(|found| {
+                (
+                    unsafe { Flowtable::from_raw(found.raw.as_ptr()) },
+                    found.ruleset,
+                )
+            })
     }
 
-    /// Returns the ruleset that has brought the table that has `entry`, if it is one without `flags offload`,
+    /// Returns the generation of the ruleset that has brought the table that has `entry`, if it is one without `flags offload`,
     /// as far as these are looked into. Does not sleep.
-    pub(super) fn find_plain(&self, entry: &FlowOffload) -> Option<u16> {
+    pub(super) fn find_plain(&self, entry: &FlowOffload) -> Option<u32> {
         Self::plain(&self.list.lock())
             .find_map(|(flowtable, ruleset)| flowtable.has(entry).then_some(ruleset))
     }
@@ -280,7 +291,7 @@ impl<T> Tables<T> {
     /// key, as far as these are looked into.
     pub(crate) fn with_plain(&self, key: &EntryKey, f: impl FnOnce(&FlowOffload)) {
         let guard = rcu::read_lock();
-        let lookup = |(flowtable, _): (&Flowtable, u16)| flowtable.lookup(key.0, &guard);
+        let lookup = |(flowtable, _): (&Flowtable, u32)| flowtable.lookup(key.0, &guard);
         // A table that goes waits for the lock, and not for `f`.
         let found = Self::plain(&self.list.lock()).find_map(lookup);
 

@@ -17,7 +17,7 @@ use kernel::{
     prelude::*,
     rbtree::{RBTree, RBTreeNodeReservation},
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
         LockedBy,
         Mutex, //
@@ -113,11 +113,18 @@ impl Prefix {
 }
 
 /// Tells most MAC addresses that no path leads to from those that one does, without a lock.
-struct MacFilter([Atomic<u64>; 64]);
+struct MacFilter {
+    bits: [Atomic<u64>; 64],
+    /// Another one after each address that was not there before.
+    generation: Atomic<u64>,
+}
 
 impl MacFilter {
     fn new() -> Self {
-        Self(core::array::from_fn(|_| Atomic::new(0)))
+        Self {
+            bits: core::array::from_fn(|_| Atomic::new(0)),
+            generation: Atomic::new(0),
+        }
     }
 
     /// Returns the word and the bit of an address.
@@ -126,17 +133,26 @@ impl MacFilter {
         let number =
             u64::from_be_bytes([0, 0, 0, a, b, c, d, e]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
 
-        (&self.0[(number >> 58) as usize], 1 << (number >> 52 & 63))
+        (
+            &self.bits[(number >> 58) as usize],
+            1 << (number >> 52 & 63),
+        )
     }
 
     fn add(&self, mac: MacAddress) {
         let (word, bit) = self.bit(mac);
         // Paths are added one at a time.
-        word.store(word.load(Relaxed) | bit, Relaxed);
+        let old = word.load(Relaxed);
+        if old & bit == 0 {
+            word.store(old | bit, Relaxed);
+            // Pairs with `may_have`: who does not see the bit has changed what is looked up after this.
+            self.generation.fetch_add(1, Full);
+        }
     }
 
     fn may_have(&self, mac: MacAddress) -> bool {
         let (word, bit) = self.bit(mac);
+        self.generation.fetch_add(0, Full);
         word.load(Relaxed) & bit != 0
     }
 }
@@ -344,6 +360,12 @@ impl Index {
             original.as_ref()?.path().clone(),
             reply.as_ref()?.path().clone(),
         ])
+    }
+
+    /// Returns a number that is another one after each path to a MAC address whose changes were of no interest
+    /// before. Does not sleep.
+    pub(super) fn mac_generation(&self) -> u64 {
+        self.macs.generation.load(Acquire)
     }
 
     /// Returns whether a path may lead to this MAC address. Does not sleep.

@@ -13,7 +13,7 @@ use crate::{
     },
     netfilter::conntrack::{Conntrack, Direction},
     offload::{
-        route::{last_marks, HostView},
+        route::{last_marks, HostView, LastPackets},
         why::Why, //
     },
     time::{jiffies64, ms},
@@ -275,7 +275,12 @@ impl LeftFlows {
             }
             Some(_) => false,
             // It was not known by what its packets are routed.
-            None => marks.iter().all(Option::is_some),
+            None => {
+                let is_known = |net: &Net| {
+                    matches!(LastPackets::of(&left.conntrack, net), LastPackets::Known(_))
+                };
+                self.net.with(is_known) == Some(true)
+            }
         };
         let is_back = has_changed || is_changed && now >= left.until;
         if is_back {

@@ -52,12 +52,14 @@
 //! | `bound` of [`registry::BoundDevices`] | drivers are bound and unbound |
 //! | `ends` of a [`device::OffloadDevice`] | its works come to an end; held while its driver is called |
 //! | `users` of a [`monitor::Monitor`], then `watch_lock` of a namespace (c/notifier.c) | tables come and go; a namespace's FIB notifier is registered |
+//! | `flows` of [`left::LeftFlows`], then a namespace's [`NetRef`](crate::net::notifier::NetRef) | connections are left to the host and looked at |
 //! | `block_setup_lock` (c/flow_block.c) | the same, and an indirect driver unregisters |
 //! | a block's own lock (c/flow_block.c) | for reading: its driver is asked for rules; for writing: callbacks come and go; before the core's `flow_indr_block_lock` |
+//! | `told` ([`members`]), `known` ([`shapers`]), `idle` ([`monitor::Reaper`]), a namespace's settings (c/settings.c) | looked into, for a moment |
 //! | `rules` of a [`device::Port`] | rules are counted, for a moment |
 //! | `inserting` of [`flow_hash::HashTable`], one shard of the first hash, one of the second, then [`index::Index`] | looked into, for a moment; memory may be asked for |
 //! | a flow's state ([`Attached`](crate::netfilter::attach::Attached)) | spinlock; one at a time |
-//! | a device's queue; its driver; the list of [`Tables`](crate::netfilter::flowtable::Tables); `xa_lock` of a table's ports | spinlocks, for a moment |
+//! | a device's queue; its driver; `listed` of [`registry`], drivers' words ([`why`]), counters ([`flow_counters`]); the list of [`Tables`](crate::netfilter::flowtable::Tables); `xa_lock` of a table's ports | spinlocks, for a moment |
 //!
 //! A device's works hold none of them when they call a driver, but for the block's own lock. On the
 //! packet path runs only `Table::ingress`, which takes none and allocates nothing; notifiers only put

@@ -265,9 +265,10 @@ impl Monitor {
         }
     }
 
-    /// Returns a number that is another one after each event.
+    /// Returns a number that is another one after each event, and after each path of which events would not have
+    /// been counted.
     pub(super) fn event_generation(&self) -> u64 {
-        self.events.load(Acquire)
+        self.events.load(Acquire) + self.index.mac_generation()
     }
 
     /// Returns a number that is another one after each change that ends all back-offs.

@@ -14,7 +14,7 @@ use crate::{
         route::Marks, //
     },
     netfilter::{
-        conntrack::Direction,
+        conntrack::{Conntrack, Direction},
         flow::{EntryKey, Flow, FlowOffload, ENCAP_MAX},
         flowtable::Tables, //
     },
@@ -143,7 +143,7 @@ impl Changes {
         }
     }
 
-    /// A number that is another one after each change that may concern the entry, and not 0.
+    /// An odd number that is another one after each change that may concern the entry.
     fn stamp(&self, entry: &FlowOffload) -> usize {
         // Of other neighbours, the fast path asks by itself.
         let macs = Direction::BOTH
@@ -189,14 +189,18 @@ pub(super) struct PlainEntries {
     outdated: Queue<EntryKey>,
 }
 
-/// The route of an entry's packets, if they go as the host would send them.
-fn find(net: &Net, entry: &FlowOffload, flow: &Flow) -> Result<FlowRoute, Option<NoRoute>> {
+/// What `find` finds for an entry's packets, if they go as the host would send them.
+fn by_last_packets<T>(
+    net: &Net,
+    entry: &FlowOffload,
+    find: impl Fn([Marks; 2]) -> Result<T, NoRoute>,
+) -> Result<T, Option<NoRoute>> {
     match LastPackets::of(entry.conntrack(), net) {
-        LastPackets::Known(marks) => FlowRoute::find(net, flow, marks).map_err(Some),
-        // The next packet tells.
+        LastPackets::Known(marks) => find(marks).map_err(Some),
+        // The next packets tell.
         LastPackets::Unknown => [entry.conntrack().mark(), 0]
             .into_iter()
-            .find_map(|mark| FlowRoute::find(net, flow, [Marks::only(mark); 2]).ok())
+            .find_map(|mark| find([Marks::only(mark); 2]).ok())
             .ok_or(None),
     }
 }
@@ -277,11 +281,11 @@ impl PlainEntries {
     /// Looks at an entry. Does not sleep.
     fn look(&self, net: &Net, entry: &FlowOffload) {
         let stamp = self.changes.stamp(entry);
-        if entry.stamp().is_none_or(|last| last == stamp) {
+        let Some(last) = entry.stamp().filter(|&last| last != stamp) else {
             return;
-        }
+        };
         match self.way(net, entry) {
-            Way::Right => entry.set_stamp(stamp),
+            Way::Right => entry.set_stamp(last, stamp),
             Way::Unwatched => {}
             Way::Wrong => entry.teardown(),
         }
@@ -334,17 +338,28 @@ impl PlainEntries {
         flow: &Flow,
         is_ipsec: [bool; 2],
     ) -> Way {
-        // The next packets tell.
-        let LastPackets::Known(marks) = LastPackets::of(entry.conntrack(), net) else {
-            return Way::Unwatched;
-        };
-        match FlowRoute::find_beside_ipsec(net, flow, is_ipsec, marks) {
+        let find = |marks| FlowRoute::find_beside_ipsec(net, flow, is_ipsec, marks);
+        match by_last_packets(net, entry, find) {
             Ok(paths) => self.way_by(entry, paths.each_ref().map(Option::as_ref), || None),
-            Err(NoRoute { refused, view }) => {
-                LeftFlows::add_later(&self.left, entry.conntrack(), view, why(refused));
+            Err(none) => {
+                let is_known = none.is_some();
+                let NoRoute { refused, view } = none.unwrap_or_default();
+                if is_known || self.was_wrong(entry.conntrack()) {
+                    LeftFlows::add_later(&self.left, entry.conntrack(), view, why(refused));
+                }
                 Way::Wrong
             }
         }
+    }
+
+    /// Notes that an entry of the connection is wrong. Returns whether the last one was as well.
+    fn was_wrong(&self, conntrack: &Conntrack) -> bool {
+        let changed = self.changes.last.load(Relaxed);
+        let answer = self
+            .stale
+            .note(conntrack, jiffies64(), changed, ms(1000) as u32);
+
+        matches!(answer, Answer::Again | Answer::Often)
     }
 
     fn way(&self, net: &Net, entry: &FlowOffload) -> Way {
@@ -364,7 +379,8 @@ impl PlainEntries {
             return self.way_beside_ipsec(net, entry, &flow, is_ipsec);
         }
 
-        let none = match find(net, entry, &flow) {
+        let find = |marks| FlowRoute::find(net, &flow, marks);
+        let none = match by_last_packets(net, entry, find) {
             Ok(route) => {
                 let paths = route.hops().map(|(path, _)| Some(path));
                 return self.way_by(entry, paths, || route.view());
@@ -372,20 +388,10 @@ impl PlainEntries {
             Err(none) => none,
         };
         // Left to the host without its view of them, packets soon tell by what they are routed.
-        let NoRoute { refused, view } = none.unwrap_or(NoRoute {
-            refused: None,
-            view: None,
-        });
+        let NoRoute { refused, view } = none.unwrap_or_default();
         let conntrack = entry.conntrack();
         let is_hopeless = view.as_ref().is_some_and(|view| view.is_guessed_wrong(net));
-        let changed = self.changes.last.load(Relaxed);
-        let is_as_before = || {
-            let answer = self
-                .stale
-                .note(conntrack, jiffies64(), changed, ms(1000) as u32);
-            matches!(answer, Answer::Again | Answer::Often)
-        };
-        if refused.is_some() || is_hopeless || is_as_before() {
+        if refused.is_some() || is_hopeless || self.was_wrong(conntrack) {
             LeftFlows::add_later(&self.left, conntrack, view, why(refused));
         }
         Way::Wrong

@@ -339,6 +339,7 @@ struct DirRoute {
 pub(super) struct FlowRoute([DirRoute; 2]);
 
 /// Why the route of a flow was not found.
+#[derive(Default)]
 pub(super) struct NoRoute {
     /// The first direction whose packets the host would not forward, or not in the clear; `None` if it
     /// would send them another way.

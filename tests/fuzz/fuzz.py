@@ -8,6 +8,7 @@ are plain (no flowtable), hw (`flags offload`) and soft (without).
 """
 
 import argparse
+import itertools
 import re
 import secrets
 import sys
@@ -24,6 +25,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nic", required=True, help="the emulated NIC's module")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--stories", type=int, default=0, help="at random, at least")
     parser.add_argument("--seed", type=int, help="this story only")
     parser.add_argument("--base", type=int, help="the first story's seed; random")
     parser.add_argument("--story", nargs="*", default=[], help="files with the lines of a story")
@@ -140,13 +142,14 @@ class Fuzz:
         for file in sorted(Path(args.corpus).glob("*.story")) if args.corpus else ():
             if self.story(f"the story {file.stem}", read(file), shrink=False):
                 print(f"ok the story {file.stem}: all routers do what one without a flowtable does")
-        if time.monotonic() >= end:
+        if time.monotonic() >= end and not args.stories:
             return
-        seed = args.base if args.base is not None else secrets.randbelow(10**8)
-        say(f"the first story's seed is {seed}")
-        while time.monotonic() < end:
+        first = args.base if args.base is not None else secrets.randbelow(10**8)
+        say(f"the first story's seed is {first}")
+        for seed in itertools.count(first):
+            if time.monotonic() >= end and seed - first >= args.stories:
+                break
             self.story(f"SEED={seed}", stories.tell(seed, args.only))
-            seed += 1
 
 
 def read(file):

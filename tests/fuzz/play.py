@@ -37,8 +37,8 @@ from nic import knob
 from packets import ACK
 from world import LIMIT
 
-# Seconds: what the kernel tells; what is only compared; what the polls of the NIC's flows find.
-TOLD, COMPARED, POLLED = 0.05, 1.0, 6.0
+# Seconds: what the kernel tells; what is only compared; the ruleset; what the polls of the NIC's flows find.
+TOLD, COMPARED, RULESET, POLLED = 0.05, 1.0, 4.0, 6.0
 PATIENCE = 2.5  # for so much longer it is looked whether a difference ends
 STEADY = 3  # rounds in which nothing changes
 
@@ -78,7 +78,9 @@ def window(step):
     if words[0] == "r":
         if "egress-qos-map" in step:
             return POLLED
-        if words[1] in ("conntrack", "nft") or re.search("filter|setdefault|master| up$", step):
+        if words[1] == "nft":
+            return RULESET
+        if words[1] == "conntrack" or re.search("filter|setdefault|master| up$", step):
             return COMPARED
         return TOLD
     return {"mac": TOLD, "mute": COMPARED, "ruleset": COMPARED, "flow": 0, "answer": 0}.get(

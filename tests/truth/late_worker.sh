@@ -9,32 +9,11 @@
 # has seen the entry. How many have is counted, beside the C module. If it is the ruleset that changes, the
 # entry is known for one of the ruleset before.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$_here/bench/lib.sh"
 
 many=20000
 has_time || many=2000
 
-# What flowbench needs: ways to its clients and servers, and a flowtable, in the initial namespace.
-bench_begins() {
-	_insmod "$MODULES/bench/flowbench.ko" flows=$many
-	ip -batch - <<-END
-		addr add 192.168.1.1/24 dev bench0
-		addr add 10.0.2.1/24 dev bench1
-		link set bench0 up
-		link set bench1 up
-		route add 10.128.0.0/9 via 192.168.1.2
-		route add 10.64.0.0/10 via 10.0.2.2
-		neigh replace 192.168.1.2 lladdr 02:00:00:00:01:02 dev bench0 nud permanent
-		neigh replace 10.0.2.2 lladdr 02:00:00:00:02:02 dev bench1 nud permanent
-	END
-	sysctl -qw net.ipv4.ip_forward=1 net.netfilter.nf_conntrack_max=$((4 * many + 10000)) \
-		net.netfilter.nf_flowtable_udp_timeout=86400
-	at_exit sysctl -qw net.ipv4.ip_forward=0
-	flowtable_ruleset devices="bench0, bench1" | nft -f -
-	at_exit nft flush ruleset
-	bench "connections udp $many"
-	bench flows
-}
-bench() { echo "$*" >/sys/kernel/debug/flowbench/do; }
 # What it has left in its NIC, which the C module does not remove.
 bench_ends() {
 	bench until
@@ -51,7 +30,8 @@ late() {
 	world
 	load_ruleset <<<"table inet late { chain forward { type filter hook forward priority -1; }; }"
 	flowtable_ruleset devices="$devices" | load_ruleset
-	bench_begins
+	bench_begins $many
+	bench flows
 	result[$1]=$("$_here/truth/late_worker.py" --client "$client" --server "$server" --to 10.9.9.9 \
 		--control 10.0.2.2 --old wire1 --new wire2 --pace $PACE --grace $GRACE \
 		--limit $((60000 * SLOWNESS)) "${@:3}" "$("$2")")
