@@ -187,7 +187,6 @@ enum shim_visit {
 
 enum shim_visit shim_flow_visit(struct flow_offload *flow, u32 mark, u16 ruleset);
 u16 shim_flow_ruleset(const struct flow_offload *flow);
-void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset);
 void shim_flow_set_ruleset(struct flow_offload *flow, u16 ruleset);
 
 /* routes: c/forward.c; neighbours and paths: c/path.c */

@@ -81,24 +81,6 @@ u16 shim_flow_ruleset(const struct flow_offload *flow)
 	return READ_ONCE(*(unsigned long *)&flow->rcu_head.func) >> 1;
 }
 
-/* Before the first time, which may be at the same time. */
-void shim_flow_note_ruleset(struct flow_offload *flow, u16 ruleset)
-{
-	unsigned long *at = (unsigned long *)&flow->rcu_head.func;
-
-	if (!READ_ONCE(*at))
-		cmpxchg(at, 0, (unsigned long)ruleset << 1 | 1);
-}
-
-/* After the first time. */
-void shim_flow_set_ruleset(struct flow_offload *flow, u16 ruleset)
-{
-	unsigned long *at = (unsigned long *)&flow->rcu_head.func;
-	u16 noted = shim_flow_ruleset(flow);
-
-	WRITE_ONCE(*at, READ_ONCE(*at) ^ (unsigned long)(ruleset ^ noted) << 1);
-}
-
 /*
  * The same place of an entry for hardware, of which shim_flow_visit() uses 17 bits
  * then: above these how often it was offered, and in the other half of 64 bits
@@ -115,6 +97,17 @@ static u32 *flow_half(const struct flow_offload *flow, bool is_upper)
 #else
 	return &halves[is_upper];
 #endif
+}
+
+/* After shim_flow_visit() was called first, and by the same task. */
+void shim_flow_set_ruleset(struct flow_offload *flow, u16 ruleset)
+{
+	u32 *half = flow_half(flow, false);
+	u32 noted = (u32)shim_flow_ruleset(flow) << 1;
+	u32 now = READ_ONCE(*half);
+
+	if (noted != (u32)ruleset << 1)
+		WRITE_ONCE(*half, now ^ noted ^ (u32)ruleset << 1);
 }
 
 void shim_flow_count_offer(struct flow_offload *flow)

@@ -118,7 +118,6 @@ void shim_flowtable_forget(struct nf_flowtable *ft,
 	rhashtable_walk_exit(&iter);
 }
 
-/* Names of a flowtable of nftables, which do not change. */
 /* By which ruleset an entry of the table was made at least. With commit_mutex held. */
 u32 shim_flowtable_ruleset(const struct nf_flowtable *ft)
 {
@@ -130,6 +129,7 @@ u32 shim_flowtable_ruleset(const struct nf_flowtable *ft)
 	return shim_net_newest_ruleset(net) + !nft_is_active(net, nft_ft);
 }
 
+/* Names of a flowtable of nftables, which do not change. */
 const char *shim_flowtable_name(const struct nf_flowtable *ft)
 {
 	return container_of(ft, struct nft_flowtable, data)->name;

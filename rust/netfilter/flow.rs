@@ -577,16 +577,12 @@ impl FlowOffload {
         }
     }
 
-    /// Notes by which ruleset the entry was made, for one that may wait long to come to the hardware side.
-    pub(super) fn note_ruleset(&self) {
-        // SAFETY: The entry is valid; the place is changed atomically if it is empty.
-        unsafe { bindings::shim_flow_note_ruleset(self.0.get(), self.net().ruleset() as u16) }
-    }
-
     /// Notes that the entry is of a table that `ruleset` has brought. Called as [`Self::set_offered`] or
     /// [`Self::visit`], and after it.
     pub(super) fn raise_ruleset(&self, ruleset: u32) {
-        if ruleset.wrapping_sub(self.net().ruleset()) as i32 > 0 {
+        // Of one that has been there for long, nothing of that can be said after the numbers have begun anew.
+        let ahead = ruleset.wrapping_sub(self.net().ruleset());
+        if (1..0x1000).contains(&ahead) {
             // SAFETY: The entry is valid.
             unsafe { bindings::shim_flow_set_ruleset(self.0.get(), ruleset as u16) }
         }

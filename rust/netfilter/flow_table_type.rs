@@ -311,9 +311,6 @@ impl<T: Offload> Adapter<T> {
             entry.raise_ruleset(ruleset);
             entry.set_plain();
         }
-        if visit.is_none() {
-            entry.note_ruleset();
-        }
         let mistakes_tunnel = || {
             Direction::BOTH
                 .iter()

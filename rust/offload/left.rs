@@ -14,7 +14,7 @@ use crate::{
     netfilter::conntrack::{Conntrack, Direction},
     offload::{
         route::{last_marks, HostView, LastPackets},
-        why::Why, //
+        why::{Reason, Why}, //
     },
     time::{jiffies64, ms},
     work::{cond_resched, Queue, Work, Worker, Workqueue}, //
@@ -274,12 +274,12 @@ impl LeftFlows {
                 self.net.with(is_better) == Some(true)
             }
             Some(_) => false,
-            // It was not known by what its packets are routed.
+            // It was not known by what its packets are routed, or there was no memory.
             None => {
                 let is_known = |net: &Net| {
                     matches!(LastPackets::of(&left.conntrack, net), LastPackets::Known(_))
                 };
-                self.net.with(is_known) == Some(true)
+                left.why.1.reason == Reason::RouteMismatch && self.net.with(is_known) == Some(true)
             }
         };
         let is_back = has_changed || is_changed && now >= left.until;

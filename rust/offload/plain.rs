@@ -35,7 +35,7 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
         LockClassKey, //
     },
@@ -156,10 +156,10 @@ impl Changes {
     fn stamp_of(&self, macs: impl Iterator<Item = MacAddress>) -> usize {
         const BITS: u32 = usize::BITS / 2;
         let paths = macs.fold(0, |sum: u32, mac| {
-            sum.wrapping_add(self.macs[Self::mac(&mac)].load(Relaxed))
+            sum.wrapping_add(self.macs[Self::mac(&mac)].load(Acquire))
         });
 
-        (self.routes.load(Relaxed) as usize) << BITS | (paths as usize) << 1 & ((1 << BITS) - 1) | 1
+        (self.routes.load(Acquire) as usize) << BITS | (paths as usize) << 1 & ((1 << BITS) - 1) | 1
     }
 
     /// Returns whether the entry with this number, which has not been looked at since a change, is looked at
@@ -342,9 +342,8 @@ impl PlainEntries {
         match by_last_packets(net, entry, find) {
             Ok(paths) => self.way_by(entry, paths.each_ref().map(Option::as_ref), || None),
             Err(none) => {
-                let is_known = none.is_some();
                 let NoRoute { refused, view } = none.unwrap_or_default();
-                if is_known || self.was_wrong(entry.conntrack()) {
+                if refused.is_some() || self.was_wrong(entry.conntrack()) {
                     LeftFlows::add_later(&self.left, entry.conntrack(), view, why(refused));
                 }
                 Way::Wrong
