@@ -62,6 +62,17 @@ check "a set changes all the time: flows are made anew, and again" busywait $((5
 check "a set changes all the time: not sooner than after ruleset_s=$pause" is_later $((start + pause * 1000000))
 unblock
 
+# --- entries know 16 bits of the ruleset's generation
+
+if has_time; then
+	check "40,000 transactions later: both are in the NIC" eval \
+		'on "$router" "$_here/transactions.py" 40000 && busywait $((3 * LIMIT)) all_are_back'
+	flow_flood blocked
+	block
+	check "40,000 transactions later: a rule drops a connection in the NIC: it is dropped" busywait $((3 * LIMIT)) drops
+	unblock
+fi
+
 # --- without flags offload
 
 again() {

@@ -405,6 +405,8 @@ struct shim_seen *shim_seen_start(struct net *net);
 void shim_seen_stop(struct net *net, struct shim_seen *seen);
 bool shim_seen_packet(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 		      struct shim_marks *marks);
+int shim_seen_passed(struct shim_seen *seen, const struct nf_conn *ct, u32 dir);
+int shim_net_seen_passed(const struct nf_conn *ct, u32 dir);
 void shim_seen_forget(struct shim_seen *seen, const struct nf_conn *ct);
 bool shim_seen_frame(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 		     u8 addr[ETH_ALEN]);

@@ -369,6 +369,17 @@ bool shim_net_seen_packet(const struct nf_conn *ct, u32 dir, struct shim_marks *
 	return seen && shim_seen_packet(seen, ct, dir, marks);
 }
 
+/* See shim_seen_passed(). */
+int shim_net_seen_passed(const struct nf_conn *ct, u32 dir)
+{
+	const struct shim_net *of = shim_net(nf_ct_net(ct));
+	struct shim_seen *seen;
+
+	guard(rcu)();
+	seen = of ? rcu_dereference(of->seen) : NULL;
+	return seen ? shim_seen_passed(seen, ct, dir) : -ENOENT;
+}
+
 /* What is known of packets of @ct is out of date. */
 void shim_net_forget_packets(const struct nf_conn *ct)
 {

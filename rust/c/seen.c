@@ -6,6 +6,7 @@
  * which it sends. So a hook notes them for each packet that the host forwards, and
  * the packet that makes a flowtable entry is one of them. Few are kept, for the
  * short time until the entry is offered: a connection may take another one's place.
+ * Another hook notes which packets the ruleset lets pass.
  */
 #include <linux/etherdevice.h>
 #include <linux/hash.h>
@@ -20,13 +21,14 @@
 
 #include "../bindings/helpers.h"
 
-#define TAG_BITS 24
+#define TAG_BITS 23
 
 /*
- * Tag of the connection, 1, whether the packet had a hash, 6 bits of DSCP, 32 of
- * mark; 0 if there is nothing.
+ * Tag of the connection, whether the ruleset has let one pass, 1, whether the packet
+ * had a hash, 6 bits of DSCP, 32 of mark; 0 if there is nothing.
  */
-#define PACKET_TAG(tag) ((u64)(tag) << 40)
+#define PACKET_TAG(tag) ((u64)(tag) << 41)
+#define PACKET_PASSED BIT_ULL(40)
 #define PACKET_KNOWN BIT_ULL(39)
 #define PACKET_HASHED BIT_ULL(38)
 
@@ -40,7 +42,7 @@ struct seen_connection {
 
 struct shim_seen {
 	struct rcu_head rcu;
-	struct nf_hook_ops ops[2];
+	struct nf_hook_ops ops[4];
 	unsigned int bits;
 	struct seen_connection connections[];
 };
@@ -93,13 +95,34 @@ static unsigned int see_packet(void *priv, struct sk_buff *skb,
 	packet |= (u64)(dsfield >> 2) << 32 | skb->mark;
 	if (skb->l4_hash)
 		packet |= PACKET_HASHED;
-	note(&connection->packet[dir], packet);
+	if ((READ_ONCE(connection->packet[dir]) ^ packet) & ~PACKET_PASSED)
+		WRITE_ONCE(connection->packet[dir], packet);
 	note(&connection->frame[dir], dest ? frame | ether_addr_to_u64(dest) : 0);
 	/* Another connection may have been at this address. */
 	if (!nf_ct_is_confirmed(ct)) {
 		note(&connection->packet[!dir], 0);
 		note(&connection->frame[!dir], 0);
 	}
+	return NF_ACCEPT;
+}
+
+static bool is_of(u64 packet, u64 tag)
+{
+	return !(((packet ^ tag) & ~PACKET_PASSED) >> 39);
+}
+
+static unsigned int let_pass(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+	u64 *packet, tag, frame;
+
+	if (!ct)
+		return NF_ACCEPT;
+	packet = &seen_connection(priv, ct, &tag, &frame)->packet[CTINFO2DIR(ctinfo)];
+	if (is_of(READ_ONCE(*packet), tag))
+		note(packet, READ_ONCE(*packet) | PACKET_PASSED);
 	return NF_ACCEPT;
 }
 
@@ -119,14 +142,14 @@ struct shim_seen *shim_seen_start(struct net *net)
 
 	seen->bits = bits;
 
-	for (i = 0; i < ARRAY_SIZE(families); i++) {
+	for (i = 0; i < ARRAY_SIZE(seen->ops); i++) {
 		seen->ops[i] = (struct nf_hook_ops) {
-			.hook = see_packet,
+			.hook = i % 2 ? let_pass : see_packet,
 			.priv = seen,
-			.pf = families[i],
+			.pf = families[i / 2],
 			.hooknum = NF_INET_FORWARD,
-			/* As routed, before a chain changes it. */
-			.priority = INT_MIN,
+			/* As routed, before a chain changes it; after all chains. */
+			.priority = i % 2 ? INT_MAX : INT_MIN,
 		};
 	}
 	if (nf_register_net_hooks(net, seen->ops, ARRAY_SIZE(seen->ops))) {
@@ -150,7 +173,7 @@ bool shim_seen_packet(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 	u64 tag, frame, packet;
 
 	packet = READ_ONCE(seen_connection(seen, ct, &tag, &frame)->packet[dir]);
-	if ((packet ^ tag) >> 39)
+	if (!is_of(packet, tag))
 		return false;
 	marks->mark = packet;
 	marks->dscp = packet >> 32 & 0x3f;
@@ -158,7 +181,19 @@ bool shim_seen_packet(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 	return true;
 }
 
-/* Packets of @ct are routed otherwise from now on. */
+/*
+ * Whether the chains at NF_INET_FORWARD have let packets of @ct in @dir pass since
+ * shim_seen_forget(). Negative if there was none, or it is not known.
+ */
+int shim_seen_passed(struct shim_seen *seen, const struct nf_conn *ct, u32 dir)
+{
+	u64 tag, frame, packet;
+
+	packet = READ_ONCE(seen_connection(seen, ct, &tag, &frame)->packet[dir]);
+	return is_of(packet, tag) ? !!(packet & PACKET_PASSED) : -ENOENT;
+}
+
+/* Packets of @ct are routed otherwise from now on, or go by another ruleset. */
 void shim_seen_forget(struct shim_seen *seen, const struct nf_conn *ct)
 {
 	struct seen_connection *connection;

@@ -10,8 +10,9 @@
 use crate::{
     net::flow_rule::{IPPROTO_GRE, IPPROTO_UDP},
     netfilter::{conntrack::Direction, flow::FlowOffload},
-    offload::route,
+    offload::{left::LeftFlows, route},
     time::{jiffies64, ms},
+    work::Worker,
 };
 
 /// What is below that, the core makes a day (`nf_flow_table_extend_ct_timeout()`): so conntrack itself has
@@ -140,8 +141,19 @@ pub(super) fn release_gre(entry: &FlowOffload) {
     }
 }
 
+/// Returns whether the entry is to go since the ruleset has changed; to be asked each second. There is no other one
+/// until the ruleset has let packets of both directions pass. Does not sleep.
+pub(super) fn is_outdated(left: Option<&Worker<LeftFlows>>, entry: &FlowOffload) -> bool {
+    let is_outdated = entry.is_of_old_ruleset();
+
+    if let (true, Some(left)) = (is_outdated, left) {
+        LeftFlows::add_until_passed(left, entry.conntrack());
+    }
+    is_outdated
+}
+
 /// Looks at an entry once a second that has no rules. Returns whether it is to go. Does not sleep.
-pub(super) fn gc_in_software(entry: &FlowOffload) -> bool {
+pub(super) fn gc_in_software(left: Option<&Worker<LeftFlows>>, entry: &FlowOffload) -> bool {
     let now = jiffies64() as u32;
     let lifetime = entry.lifetime() as u32;
     let last = last_by_software(entry);
@@ -149,7 +161,7 @@ pub(super) fn gc_in_software(entry: &FlowOffload) -> bool {
 
     // Before the core finds it expired.
     let early = (2 * ms(1000) as u32).min(lifetime / 4);
-    if is_answered(entry) || age.is_over(now, lifetime - early) || entry.is_of_old_ruleset() {
+    if is_answered(entry) || age.is_over(now, lifetime - early) || is_outdated(left, entry) {
         age.conclude(entry, now);
         return true;
     }

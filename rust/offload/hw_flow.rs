@@ -1870,7 +1870,7 @@ impl HwFlow {
         aging::hold_gre(entry, now);
         if !state.any_installed() {
             drop(state);
-            return aging::gc_in_software(entry);
+            return aging::gc_in_software(Some(self.monitor().left()), entry);
         }
         let lifetime = entry.lifetime() as u32;
         let expires = entry.expires();
@@ -1889,7 +1889,10 @@ impl HwFlow {
         let is_over = age.is_over(now, lifetime);
         // It was asked for packets when it was already.
         let is_sure = age.is_over(state.polled, lifetime);
-        if aging::is_answered(entry) || is_over && is_sure || entry.is_of_old_ruleset() {
+        if aging::is_answered(entry)
+            || is_over && is_sure
+            || aging::is_outdated(Some(self.monitor().left()), entry)
+        {
             age.conclude(entry, now);
             return true;
         }

@@ -58,6 +58,20 @@ impl Left {
     fn wait(&self) -> u64 {
         ms(60_000) << self.times.saturating_sub(1).min(6)
     }
+
+    /// Returns whether the ruleset has let packets of both directions pass since the connection was left; one of
+    /// which no packet comes is not waited for long. Does not sleep.
+    fn has_passed(&self, now: u64) -> bool {
+        let both = Direction::BOTH.map(|dir| self.conntrack.has_passed(dir));
+
+        match both {
+            [Some(true), Some(true)] => true,
+            // What it keeps the flowtable from is dropped here, too.
+            [Some(false), _] | [_, Some(false)] => false,
+            [Some(true), None] if !self.conntrack.has_seen_reply() => true,
+            _ => now + self.wait() >= self.until + ms(4000),
+        }
+    }
 }
 
 /// One that is to be added.
@@ -132,6 +146,15 @@ impl LeftFlows {
         } else {
             conntrack.set_no_entry(false);
         }
+    }
+
+    /// Has a connection make no entry until the ruleset, which has changed, has let packets of both directions pass:
+    /// by the entry that an answer makes which is under way, those of the other direction would pass it by. Does not
+    /// sleep.
+    pub(super) fn add_until_passed(worker: &Worker<Self>, conntrack: &Conntrack) {
+        conntrack.forget_packets();
+        let why = (Direction::Original, Why::new(Reason::NewRuleset));
+        Self::add_later(worker, conntrack, None, why);
     }
 
     /// Has a connection make no entry, until something changes. Sleeps; fails with `ENOMEM`.
@@ -274,6 +297,7 @@ impl LeftFlows {
                 self.net.with(is_better) == Some(true)
             }
             Some(_) => false,
+            None if left.why.1.reason == Reason::NewRuleset => left.has_passed(now),
             // It was not known by what its packets are routed, or there was no memory.
             None => {
                 let is_known = |net: &Net| {

@@ -544,6 +544,7 @@ impl Monitor {
         }
         if !is_watched {
             self.watcher.queue();
+            self.watcher.queue_delayed(ms(Watcher::AGAIN_MS));
             worker.queue_delayed(ms(Self::COMPARE_MS));
         }
     }
@@ -663,18 +664,19 @@ impl Work for Watcher {
         [static_lock_class!(), static_lock_class!()]
     }
 
-    fn run(&self, worker: &Worker<Self>) {
+    fn run(&self, _worker: &Worker<Self>) {
         // Again and again: some can be watched only when there are such.
         let _ = self.net.watch_settings();
         if !self.watches_routes.load(Relaxed) && self.net.watch_routes().is_ok() {
             self.watches_routes.store(true, Relaxed);
         }
-        worker.queue_delayed(ms(Self::AGAIN_MS));
     }
 
+    /// Each second, however long the other one waits for the kernel.
     fn run_delayed(&self, worker: &Worker<Self>) {
         self.net.compare_settings();
-        self.run(worker);
+        worker.queue_delayed(ms(Self::AGAIN_MS));
+        worker.queue();
     }
 }
 

@@ -439,7 +439,7 @@ pub(super) fn gc(monitor: Option<&Monitor>, entry: &FlowOffload) -> bool {
     if let Some(monitor) = monitor {
         PlainEntries::look_later(monitor.plain(), entry);
     }
-    aging::gc_in_software(entry)
+    aging::gc_in_software(monitor.map(Monitor::left), entry)
 }
 
 #[kernel::macros::kunit_tests(nft_offload_plain)]

@@ -60,13 +60,14 @@ pub(super) enum Reason {
     OtherDirection = reason::OTHER_DIRECTION,
     Ending = reason::ENDING,
     LeftToHost = reason::LEFT_TO_HOST,
+    NewRuleset = reason::NEW_RULESET,
 }
 
 impl Reason {
     /// Who it is; of [`Self::NotBound`] if the device is in the flowtable.
     pub(super) fn origin(self) -> Origin {
         match self {
-            Self::NoFlag => Origin::Nftables,
+            Self::NoFlag | Self::NewRuleset => Origin::Nftables,
             Self::NotOffered
             | Self::NotIp
             | Self::Ipsec

@@ -107,6 +107,8 @@ enum nft_offload_origin {
  *   was torn down.
  * @NFT_OFFLOAD_REASON_LEFT_TO_HOST: All packets of the direction are the
  *   host's, whatever the entry says.
+ * @NFT_OFFLOAD_REASON_NEW_RULESET: The ruleset has changed, and has yet to let
+ *   packets of both directions pass.
  */
 enum nft_offload_reason {
 	NFT_OFFLOAD_REASON_NO_FLAG,
@@ -141,6 +143,7 @@ enum nft_offload_reason {
 	NFT_OFFLOAD_REASON_OTHER_DIRECTION,
 	NFT_OFFLOAD_REASON_ENDING,
 	NFT_OFFLOAD_REASON_LEFT_TO_HOST,
+	NFT_OFFLOAD_REASON_NEW_RULESET,
 };
 
 /**

@@ -155,6 +155,10 @@ pub fn advice(reason: Reason) -> Advice {
             "all packets of the direction are the host's, whatever the entry says",
             "Nothing while that is so: answers to a first packet of UDP, and what the host answers itself, are conntrack's.",
         ),
+        Reason::NewRuleset => (
+            "the ruleset has changed, and has yet to let packets of both directions pass",
+            "Nothing: it comes back within seconds, if the ruleset lets it.",
+        ),
     };
     Advice { why, remedy }
 }
