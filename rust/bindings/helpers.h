@@ -405,6 +405,8 @@ struct shim_seen *shim_seen_start(struct net *net);
 void shim_seen_stop(struct net *net, struct shim_seen *seen);
 bool shim_seen_packet(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 		      struct shim_marks *marks);
+void shim_seen_begin(struct shim_seen *seen, const struct nf_conn *ct);
+void shim_net_seen_begin(const struct nf_conn *ct);
 int shim_seen_passed(struct shim_seen *seen, const struct nf_conn *ct, u32 dir);
 int shim_net_seen_passed(const struct nf_conn *ct, u32 dir);
 void shim_seen_forget(struct shim_seen *seen, const struct nf_conn *ct);

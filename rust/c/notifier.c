@@ -369,6 +369,18 @@ bool shim_net_seen_packet(const struct nf_conn *ct, u32 dir, struct shim_marks *
 	return seen && shim_seen_packet(seen, ct, dir, marks);
 }
 
+/* See shim_seen_begin(). */
+void shim_net_seen_begin(const struct nf_conn *ct)
+{
+	const struct shim_net *of = shim_net(nf_ct_net(ct));
+	struct shim_seen *seen;
+
+	guard(rcu)();
+	seen = of ? rcu_dereference(of->seen) : NULL;
+	if (seen)
+		shim_seen_begin(seen, ct);
+}
+
 /* See shim_seen_passed(). */
 int shim_net_seen_passed(const struct nf_conn *ct, u32 dir)
 {

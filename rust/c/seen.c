@@ -21,13 +21,15 @@
 
 #include "../bindings/helpers.h"
 
-#define TAG_BITS 23
+#define TAG_BITS 22
 
 /*
- * Tag of the connection, whether the ruleset has let one pass, 1, whether the packet
- * had a hash, 6 bits of DSCP, 32 of mark; 0 if there is nothing.
+ * Tag of the connection, whether one came since shim_seen_begin(), and the ruleset has
+ * let one pass, 1, whether the packet had a hash, 6 bits of DSCP, 32 of mark; 0 if
+ * there is nothing.
  */
-#define PACKET_TAG(tag) ((u64)(tag) << 41)
+#define PACKET_TAG(tag) ((u64)(tag) << 42)
+#define PACKET_CAME BIT_ULL(41)
 #define PACKET_PASSED BIT_ULL(40)
 #define PACKET_KNOWN BIT_ULL(39)
 #define PACKET_HASHED BIT_ULL(38)
@@ -74,6 +76,12 @@ static const u8 *frame_dest(const struct sk_buff *skb, const struct net_device *
 	       skb_mac_header_len(skb) >= ETH_HLEN ? eth_hdr(skb)->h_dest : NULL;
 }
 
+/* What a bridge forwards (br_netfilter) is to others. */
+static bool is_bridged(const struct sk_buff *skb)
+{
+	return skb_dst(skb) && skb_dst(skb)->flags & DST_FAKE_RTABLE;
+}
+
 static unsigned int see_packet(void *priv, struct sk_buff *skb,
 			       const struct nf_hook_state *state)
 {
@@ -85,14 +93,14 @@ static unsigned int see_packet(void *priv, struct sk_buff *skb,
 	u64 packet, frame;
 	u8 dsfield;
 
-	/* What a bridge forwards (br_netfilter) is to others. */
-	if (!ct || (skb_dst(skb) && skb_dst(skb)->flags & DST_FAKE_RTABLE))
+	if (!ct || is_bridged(skb))
 		return NF_ACCEPT;
 
 	connection = seen_connection(priv, ct, &packet, &frame);
 	dsfield = state->pf == NFPROTO_IPV4 ? ipv4_get_dsfield(ip_hdr(skb)) :
 					      ipv6_get_dsfield(ipv6_hdr(skb));
 	packet |= (u64)(dsfield >> 2) << 32 | skb->mark;
+	packet |= PACKET_CAME;
 	if (skb->l4_hash)
 		packet |= PACKET_HASHED;
 	if ((READ_ONCE(connection->packet[dir]) ^ packet) & ~PACKET_PASSED)
@@ -108,7 +116,7 @@ static unsigned int see_packet(void *priv, struct sk_buff *skb,
 
 static bool is_of(u64 packet, u64 tag)
 {
-	return !(((packet ^ tag) & ~PACKET_PASSED) >> 39);
+	return !(((packet ^ tag) & ~(PACKET_CAME | PACKET_PASSED)) >> 39);
 }
 
 static unsigned int let_pass(void *priv, struct sk_buff *skb,
@@ -116,13 +124,15 @@ static unsigned int let_pass(void *priv, struct sk_buff *skb,
 {
 	enum ip_conntrack_info ctinfo;
 	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
-	u64 *packet, tag, frame;
+	u64 *at, packet, tag, frame;
 
-	if (!ct)
+	if (!ct || is_bridged(skb))
 		return NF_ACCEPT;
-	packet = &seen_connection(priv, ct, &tag, &frame)->packet[CTINFO2DIR(ctinfo)];
-	if (is_of(READ_ONCE(*packet), tag))
-		note(packet, READ_ONCE(*packet) | PACKET_PASSED);
+	at = &seen_connection(priv, ct, &tag, &frame)->packet[CTINFO2DIR(ctinfo)];
+	packet = READ_ONCE(*at);
+	/* Or that of another connection has come meanwhile. */
+	if (is_of(packet, tag) && !(packet & PACKET_PASSED))
+		cmpxchg64(at, packet, packet | PACKET_PASSED);
 	return NF_ACCEPT;
 }
 
@@ -147,9 +157,9 @@ struct shim_seen *shim_seen_start(struct net *net)
 			.hook = i % 2 ? let_pass : see_packet,
 			.priv = seen,
 			.pf = families[i / 2],
-			.hooknum = NF_INET_FORWARD,
 			/* As routed, before a chain changes it; after all chains. */
-			.priority = i % 2 ? INT_MAX : INT_MIN,
+			.hooknum = i % 2 ? NF_INET_POST_ROUTING : NF_INET_FORWARD,
+			.priority = i % 2 ? INT_MAX - 1 : INT_MIN,
 		};
 	}
 	if (nf_register_net_hooks(net, seen->ops, ARRAY_SIZE(seen->ops))) {
@@ -181,19 +191,36 @@ bool shim_seen_packet(struct shim_seen *seen, const struct nf_conn *ct, u32 dir,
 	return true;
 }
 
+/* What shim_seen_passed() says is of packets that come from now on. */
+void shim_seen_begin(struct shim_seen *seen, const struct nf_conn *ct)
+{
+	struct seen_connection *connection;
+	u64 tag, frame, packet;
+	int dir;
+
+	connection = seen_connection(seen, ct, &tag, &frame);
+	for (dir = 0; dir < IP_CT_DIR_MAX; dir++) {
+		packet = READ_ONCE(connection->packet[dir]);
+		if (is_of(packet, tag))
+			cmpxchg64(&connection->packet[dir], packet,
+				  packet & ~(PACKET_CAME | PACKET_PASSED));
+	}
+}
+
 /*
- * Whether the chains at NF_INET_FORWARD have let packets of @ct in @dir pass since
- * shim_seen_forget(). Negative if there was none, or it is not known.
+ * Whether chains at NF_INET_FORWARD and later have let packets of @ct in @dir pass
+ * since shim_seen_begin(). Negative if there was none, or it is not known.
  */
 int shim_seen_passed(struct shim_seen *seen, const struct nf_conn *ct, u32 dir)
 {
 	u64 tag, frame, packet;
 
 	packet = READ_ONCE(seen_connection(seen, ct, &tag, &frame)->packet[dir]);
-	return is_of(packet, tag) ? !!(packet & PACKET_PASSED) : -ENOENT;
+	return is_of(packet, tag) && packet & PACKET_CAME ?
+	       !!(packet & PACKET_PASSED) : -ENOENT;
 }
 
-/* Packets of @ct are routed otherwise from now on, or go by another ruleset. */
+/* Packets of @ct are routed otherwise from now on. */
 void shim_seen_forget(struct shim_seen *seen, const struct nf_conn *ct)
 {
 	struct seen_connection *connection;

@@ -143,16 +143,21 @@ impl Conntrack {
         is_known.then_some((marks.mark, marks.dscp, marks.hashed))
     }
 
-    /// Returns whether the ruleset has let packets of a direction pass since [`Self::forget_packets`], which
-    /// were to be forwarded; `None` if there was none, or it is not known. Does not sleep.
+    /// Has [`Self::has_passed`] speak of packets that come from now on. Does not sleep.
+    pub(crate) fn watch_passing(&self) {
+        // SAFETY: The type invariant keeps the entry alive.
+        unsafe { bindings::shim_net_seen_begin(self.0.get()) }
+    }
+
+    /// Returns whether chains at forward and later have let packets of a direction pass since
+    /// [`Self::watch_passing`]; `None` if there was none, or it is not known. Does not sleep.
     pub(crate) fn has_passed(&self, dir: Direction) -> Option<bool> {
         // SAFETY: The type invariant keeps the entry alive.
         let passed = unsafe { bindings::shim_net_seen_passed(self.0.get(), dir as u32) };
         (passed >= 0).then_some(passed != 0)
     }
 
-    /// Has [`Self::last_packet`] and [`Self::has_passed`] know nothing: the connection has another mark by now, or
-    /// goes by another ruleset. Does not sleep.
+    /// Has [`Self::last_packet`] know nothing: the connection has another mark by now. Does not sleep.
     pub(crate) fn forget_packets(&self) {
         // SAFETY: The type invariant keeps the entry alive.
         unsafe { bindings::shim_net_forget_packets(self.0.get()) }

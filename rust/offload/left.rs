@@ -69,7 +69,7 @@ impl Left {
             // What it keeps the flowtable from is dropped here, too.
             [Some(false), _] | [_, Some(false)] => false,
             [Some(true), None] if !self.conntrack.has_seen_reply() => true,
-            _ => now + self.wait() >= self.until + ms(4000),
+            _ => !self.conntrack.is_in_hardware() && now + self.wait() >= self.until + ms(4000),
         }
     }
 }
@@ -133,28 +133,30 @@ impl LeftFlows {
     }
 
     /// Has a connection make no entry, until something changes, unless there are too many of these at a time,
-    /// or no memory to remember it. Does not sleep.
+    /// or no memory to remember it: then it returns false. Does not sleep.
     pub(super) fn add_later(
         worker: &Worker<Self>,
         conntrack: &Conntrack,
         view: Option<KBox<HostView>>,
         why: (Direction, Why),
-    ) {
+    ) -> bool {
         conntrack.set_no_entry(true);
-        if worker.new.put((conntrack.into(), view, why)) {
+        let is_queued = worker.new.put((conntrack.into(), view, why));
+        if is_queued {
             worker.queue();
         } else {
             conntrack.set_no_entry(false);
         }
+        is_queued
     }
 
     /// Has a connection make no entry until the ruleset, which has changed, has let packets of both directions pass:
-    /// by the entry that an answer makes which is under way, those of the other direction would pass it by. Does not
-    /// sleep.
-    pub(super) fn add_until_passed(worker: &Worker<Self>, conntrack: &Conntrack) {
-        conntrack.forget_packets();
+    /// by the entry that an answer makes which is under way, those of the other direction would pass it by. Returns
+    /// false as [`Self::add_later`] does. Does not sleep.
+    pub(super) fn add_until_passed(worker: &Worker<Self>, conntrack: &Conntrack) -> bool {
+        conntrack.watch_passing();
         let why = (Direction::Original, Why::new(Reason::NewRuleset));
-        Self::add_later(worker, conntrack, None, why);
+        Self::add_later(worker, conntrack, None, why)
     }
 
     /// Has a connection make no entry, until something changes. Sleeps; fails with `ENOMEM`.
@@ -200,7 +202,8 @@ impl LeftFlows {
             return Ok(());
         };
         left.changes = worker.changes.load(Relaxed);
-        left.times = left.times.saturating_add(1);
+        let is_guess = why.1.reason != Reason::NewRuleset;
+        left.times = left.times.saturating_add(is_guess.into());
         left.until = jiffies64() + left.wait();
         left.is_back = false;
         left.why = why;
@@ -306,12 +309,14 @@ impl LeftFlows {
                 left.why.1.reason == Reason::RouteMismatch && self.net.with(is_known) == Some(true)
             }
         };
-        let is_back = has_changed || is_changed && now >= left.until;
+        let is_new_ruleset = left.why.1.reason == Reason::NewRuleset;
+        let is_back = has_changed || is_changed && now >= left.until && !is_new_ruleset;
         if is_back {
             left.is_back = true;
             left.conntrack.set_no_entry(false);
         }
-        true
+        // Of which nothing is to be remembered.
+        !(is_back && is_new_ruleset && left.times == 0)
     }
 
     /// Looks at a few connections from `from` on. Returns where to go on.
