@@ -16,8 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/sides.sh"
 on "$router" conntrack -C >/dev/null
 
 fast_path() { # COMMAND…
-	flowtable_ruleset flags= | load_ruleset
-	count_forwarded | load_ruleset
+	{ flowtable_ruleset flags= && count_forwarded; } | load_ruleset
 	relay "$*" "$(dirname "${BASH_SOURCE[0]}")/fast_path.py" "$client" "$router" "$server" $SLOWNESS "$@"
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null

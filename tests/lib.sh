@@ -455,7 +455,8 @@ count_forwarded() {
 	END
 }
 
-# load_ruleset: the ruleset on standard input, into the router.
+# load_ruleset: the ruleset on standard input, into the router. Another one some seconds after the flowtable's has the
+# flows made anew, for which the host forwards them for a second or two: what is counted goes into the same one.
 load_ruleset() { on "$router" nft -f -; }
 
 # --- flows: connections that stay open, and carry what the test sends, and its echo (flows.py)

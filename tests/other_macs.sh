@@ -18,8 +18,7 @@ on "$router" ip link set nic0 promisc on
 # hardware PROFILE DEVICE MAC TEXT
 hardware() {
 	nic profile "$1"
-	flowtable_ruleset | load_ruleset
-	count_forwarded | load_ruleset
+	{ flowtable_ruleset && count_forwarded; } | load_ruleset
 	relay "$1, $4" "$(dirname "${BASH_SOURCE[0]}")/fast_path.py" "$client" "$router" "$server" $SLOWNESS \
 		hardware "$2" "$3" "$1, $4"
 	on "$router" nft flush ruleset

@@ -19,8 +19,7 @@ own_mac=
 
 # stays TEXT [DEVICE]: by DEVICE instead of nic0.
 stays() {
-	flowtable_ruleset flags= devices="${2:-nic0}, nic1" | load_ruleset
-	count_forwarded | load_ruleset
+	{ flowtable_ruleset flags= devices="${2:-nic0}, nic1" && count_forwarded; } | load_ruleset
 	relay "$1" "$(dirname "${BASH_SOURCE[0]}")/fast_path.py" "$client" "$router" "$server" $SLOWNESS stays "${2:-nic0}" "$1"
 	on "$router" nft flush ruleset
 	on "$router" conntrack -F 2>/dev/null
