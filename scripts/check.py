@@ -563,7 +563,8 @@ class Check:
             if result == "FAIL":
                 said = read(self.out / machine / f"{name}.out")
                 wrong = re.findall(r"^not ok \d+ - (.*)$", said, re.MULTILINE)
-                lines.append(f"failed: {machine} {name}: " + "; ".join(wrong or ["see above"]) + "\n")
+                what = "; ".join(wrong or ["see above"])
+                lines.append(f"failed: {machine} {name}: {what}\n")
         return "".join(lines)
 
     def tested(self):

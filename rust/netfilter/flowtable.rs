@@ -271,17 +271,15 @@ impl<T> Tables<T> {
         list.iter()
             .take(Self::MAX_PLAIN)
             .take_while(|found| found.is_plain)
-            // SAFETY: By the type invariant.
             .map(|found| {
-                (
-                    unsafe { Flowtable::from_raw(found.raw.as_ptr()) },
-                    found.ruleset,
-                )
+                // SAFETY: By the type invariant.
+                let flowtable = unsafe { Flowtable::from_raw(found.raw.as_ptr()) };
+                (flowtable, found.ruleset)
             })
     }
 
-    /// Returns the generation of the ruleset that has brought the table that has `entry`, if it is one without `flags offload`,
-    /// as far as these are looked into. Does not sleep.
+    /// Returns the generation of the ruleset that has brought the table that has `entry`, if it is one without
+    /// `flags offload`, as far as these are looked into. Does not sleep.
     pub(super) fn find_plain(&self, entry: &FlowOffload) -> Option<u32> {
         Self::plain(&self.list.lock())
             .find_map(|(flowtable, ruleset)| flowtable.has(entry).then_some(ruleset))

@@ -8,7 +8,7 @@
 bench_begins() {
 	local many=$1
 	shift
-	_insmod "$MODULES/bench/flowbench.ko" flows=$many
+	_insmod "$MODULES/bench/flowbench.ko" flows="$many"
 	ip -batch - <<-END
 		addr add 192.168.1.1/24 dev bench0
 		addr add 10.0.2.1/24 dev bench1

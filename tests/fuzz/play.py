@@ -37,7 +37,8 @@ from nic import knob
 from packets import ACK
 from world import LIMIT
 
-# Seconds: what the kernel tells; what is only compared; the ruleset; what the polls of the NIC's flows find.
+# Seconds: what the kernel tells; what is only compared; the ruleset; what the polls of the NIC's
+# flows find.
 TOLD, COMPARED, RULESET, POLLED = 0.05, 1.0, 4.0, 6.0
 PATIENCE = 2.5  # for so much longer it is looked whether a difference ends
 STEADY = 3  # rounds in which nothing changes

@@ -38,7 +38,7 @@ late() {
 	echo "# $1: ${result[$1]}"
 	bench_ends
 	is "$(found "$1" error)" "" "$1: entries are made, and offered, while $3 other flows are"
-	check "$1: the core's worker comes $late ms late and more" [ "$(found "$1" late_ms)" -ge $late ]
+	check "$1: the core's worker comes $late ms late and more" [ "$(found "$1" late_ms)" -ge "$late" ]
 }
 late=100
 
