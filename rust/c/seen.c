@@ -126,7 +126,8 @@ static unsigned int let_pass(void *priv, struct sk_buff *skb,
 	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
 	u64 *at, packet, tag, frame;
 
-	if (!ct || is_bridged(skb))
+	/* Only of what is left to the host it is asked: see rust/offload/left.rs. */
+	if (!ct || !test_bit(IPS_NAT_CLASH_BIT, &ct->status) || is_bridged(skb))
 		return NF_ACCEPT;
 	at = &seen_connection(priv, ct, &tag, &frame)->packet[CTINFO2DIR(ctinfo)];
 	packet = READ_ONCE(*at);

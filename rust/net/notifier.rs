@@ -51,7 +51,7 @@ pub(crate) enum Event {
     /// What decides whether packets are forwarded: IPsec policies, `forwarding`, `rp_filter` and the
     /// like.
     Settings,
-    /// A second is over: what nobody tells may have changed.
+    /// The `Watcher` sends it once a second: what the kernel does not tell may have changed.
     Second,
     /// A packet of a connection without an entry was forwarded, which might have one: by devices in
     /// the eyes of IP, and with addresses as they are between the translations.

@@ -320,7 +320,7 @@ impl Net {
             )
         };
         kernel::error::to_result(count.min(0))?;
-        // INVARIANT: So many were written; C was told how many there is room for.
+        // INVARIANT: `shim_route_hops()` has written `count` hops; it was told how many there is room for.
         hops.len = (count as usize).min(NextHops::MAX);
         Ok(())
     }

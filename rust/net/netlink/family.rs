@@ -99,7 +99,7 @@ impl<'a> GenlInfo<'a> {
     }
 
     fn get(&self) -> &'a bindings::genl_info {
-        // SAFETY: By the type invariant; nobody changes it during the request.
+        // SAFETY: By the type invariant; genetlink does not write to it while the operation runs.
         unsafe { &*self.raw.get() }
     }
 
@@ -132,7 +132,7 @@ impl<'a> GenlInfo<'a> {
 /// Who may ask for an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpFlags {
-    /// Who has `CAP_NET_ADMIN` in the user namespace of the socket's network namespace,
+    /// A caller that has `CAP_NET_ADMIN` in the user namespace of the socket's network namespace,
     /// `GENL_UNS_ADMIN_PERM`.
     UnsAdminPerm,
 }
@@ -341,7 +341,7 @@ impl<T: Dump> Adapter<T> {
     ///
     /// Only called through `genl_split_ops::done`, after `start` has succeeded, and last.
     unsafe extern "C" fn done(cb: *mut bindings::netlink_callback) -> c_int {
-        // SAFETY: `start` made it by `KBox::into_raw`, and nobody uses it any more.
+        // SAFETY: `start` made it by `KBox::into_raw`, and `dumpit` is not called after this.
         drop(unsafe { KBox::from_raw((*Self::place(cb)).dump) });
         0
     }
@@ -470,7 +470,7 @@ impl<D: Send + Sync + 'static> Family<D> {
         if self.data.cmpxchg(core::ptr::null_mut(), raw, Full).is_err() {
             return Err(EBUSY);
         }
-        // SAFETY: The family is not registered, and so nobody else uses it.
+        // SAFETY: The family is not registered, so that genetlink does not use it.
         let registered = to_result(unsafe {
             let family = &mut *self.as_raw();
             family.module = module.as_ptr();
