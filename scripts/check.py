@@ -562,9 +562,13 @@ class Check:
         for result, machine, name in self.results:
             if result == "FAIL":
                 said = read(self.out / machine / f"{name}.out")
-                wrong = re.findall(r"^not ok \d+ - (.*)$", said, re.MULTILINE)
-                what = "; ".join(wrong or ["see above"])
+                # With what is said of it, before and after.
+                wrong = re.findall(r"((?:^#.*\n){,3})^not ok \d+ - (.*)\n((?:^#.*\n){,9})", said,
+                                   re.MULTILINE)
+                what = "; ".join(text for _, text, _ in wrong) or "see above"
                 lines.append(f"failed: {machine} {name}: {what}\n")
+                lines += (f"  {line[:240]}\n" for before, _, behind in wrong[:5]
+                          for line in (before + behind).splitlines())
         return "".join(lines)
 
     def tested(self):

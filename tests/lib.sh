@@ -119,10 +119,10 @@ relay() {
 
 _finish() {
 	local status=$?
-	trap - EXIT
+	trap - EXIT ERR
 	set +eu
 	if [ "$status" != 0 ] && [ "$status" != 4 ]; then
-		not_ok "runs to its end (status $status)"
+		not_ok "runs to its end (status $status${_wrong:+ of $_wrong})"
 		[ ! -d $NIC ] || { echo "# NIC:" && sed 's/^/# /; 50q' $NIC/rules; }
 	fi
 	_clean
@@ -135,7 +135,10 @@ _finish() {
 	exit 1
 }
 trap _finish EXIT
-set -euo pipefail
+# What ends a test is said.
+_wrong=
+trap '_wrong="$BASH_COMMAND, ${BASH_SOURCE[0]##*/}:$LINENO"' ERR
+set -eEuo pipefail
 
 # --- waiting
 
@@ -321,7 +324,8 @@ topology() {
 	# Idle flows leave after 30 s, in which a slow machine does not get far.
 	on "$router" sysctl -qew net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
-		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS))
+		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS)) \
+		net.netfilter.nf_conntrack_udp_timeout=$((30 * SLOWNESS))
 	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64 192.168.1.1 fd00:1::1
 	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
 	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64

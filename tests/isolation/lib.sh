@@ -33,7 +33,9 @@ two_nics() {
 	on "$client" ip route add 10.0.4.0/24 via 192.168.3.1
 	on "$server" ip route add 192.168.3.0/24 via 10.0.4.1
 	on "$server" sysctl -qw net.ipv4.conf.wire3.arp_notify=1
-	on "$router" sysctl -qw net.ipv4.conf.nic3.arp_notify=1
+	# A flow that waits for a driver is idle, however long a call takes.
+	on "$router" sysctl -qw net.ipv4.conf.nic3.arp_notify=1 \
+		net.netfilter.nf_flowtable_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout=600
 	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.4.2 >/dev/null
 }
 
@@ -68,11 +70,14 @@ open_flows() {
 	for ((i = 0; i < _flows_open; i++)); do flow_close "of_first_nic$i"; done
 	_flows_open=$1
 	on "$router" conntrack -D -d 10.0.2.2 >/dev/null 2>&1 || true
-	busywait $LIMIT rules_are_in_first 0
+	busywait $LIMIT rules_are_in_first 0 >/dev/null
 	for ((i = 0; i < _flows_open; i++)); do flow_open "of_first_nic$i" udp4; done
 }
 _flows_open=0
-rules_are_in_first() { [ "$(nic_counter nic0.rules) $(nic_counter nic1.rules)" = "$1 $1" ]; }
+rules_are_in_first() {
+	echo "rules: $(nic_counter nic0.rules) of nic0, $(nic_counter nic1.rules) of nic1"
+	[ "$(nic_counter nic0.rules) $(nic_counter nic1.rules)" = "$1 $1" ]
+}
 
 stranger_begins() {
 	stranger=''

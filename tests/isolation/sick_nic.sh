@@ -12,7 +12,7 @@ has_time || flows=15
 
 many_stay() {
 	open_flows $flows
-	busywait $LIMIT rules_are_in_first $flows
+	busywait $LIMIT rules_are_in_first $flows >/dev/null
 	nic latency_us "$latency_us"
 	nic faults "destroy -5 100"
 	nic counters 0

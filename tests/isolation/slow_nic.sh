@@ -34,7 +34,7 @@ some_wait() {
 macs=0
 many_leave() {
 	open_flows $flows
-	busywait $LIMIT rules_are_in_first $flows
+	busywait $LIMIT rules_are_in_first $flows >/dev/null
 	slow_down
 	macs=$((macs + 1))
 	on "$server" ip link set wire1 address "02:00:00:00:99:$((10 + macs))"

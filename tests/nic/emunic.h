@@ -34,7 +34,8 @@
  *             its bound_indr are the blocks of VLAN devices over it.
  * capacity    rules that fit, 0 is unlimited; beyond it -ENOSPC "table full",
  *             or with +overcommit they wait.
- * latency_us  sleep before each REPLACE, DESTROY and STATS.
+ * latency_us  sleep before each REPLACE, DESTROY and STATS. 0 ends longer
+ *             sleeps than 20 ms that are under way.
  * serial      "1": these come one after the other, each under a mutex of the
  *             driver's that it holds while it sleeps, as in mtk_eth_soc and
  *             airoha_eth; "0": they sleep side by side.

@@ -5,6 +5,7 @@
 #include <linux/delay.h>
 #include <linux/error-injection.h>
 #include <linux/rtnetlink.h>
+#include <linux/wait_bit.h>
 #include <net/pkt_cls.h>
 
 #include "emunic.h"
@@ -141,6 +142,19 @@ static int emunic_stats(struct emunic_port *port, struct flow_cls_offload *f)
 	return 0;
 }
 
+/* As long as it takes, or until latency_us is written 0. */
+static void emunic_sleep(u32 latency)
+{
+	u32 latency_ms = latency / USEC_PER_MSEC;
+
+	if (latency_ms > 20)
+		wait_var_event_timeout(&emunic.latency_us,
+				       !READ_ONCE(emunic.latency_us),
+				       msecs_to_jiffies(latency_ms) + 1);
+	else
+		fsleep(latency);
+}
+
 /*
  * indr is NULL for a block of the port itself. fail_function can make it fail
  * before it has done anything.
@@ -165,7 +179,7 @@ noinline int emunic_clsflower(struct emunic_port *port,
 	atomic_inc(&emunic_under_way);
 	latency = emunic_is_apart(port) ? 0 : READ_ONCE(emunic.latency_us);
 	if (latency)
-		fsleep(latency);
+		emunic_sleep(latency);
 
 	mutex_lock(&emunic.lock);
 	emunic.total[EMUNIC_MOST_AT_ONCE] =

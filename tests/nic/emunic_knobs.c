@@ -518,10 +518,30 @@ static ssize_t emunic_fib_churn_write(struct file *file, const char __user *ubuf
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(emunic_fib_churn);
 
+static int emunic_latency_get(void *data, u64 *val)
+{
+	*val = READ_ONCE(emunic.latency_us);
+	return 0;
+}
+
+static int emunic_latency_set(void *data, u64 val)
+{
+	if (val > U32_MAX)
+		return -ERANGE;
+	WRITE_ONCE(emunic.latency_us, val);
+	/* pairs with the barrier of wait_var_event_timeout() */
+	smp_mb();
+	wake_up_var(&emunic.latency_us);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(emunic_latency_fops, emunic_latency_get,
+			 emunic_latency_set, "%llu\n");
+
 void emunic_knobs_debugfs(struct dentry *dir)
 {
 	debugfs_create_u32("capacity", 0600, dir, &emunic.capacity);
-	debugfs_create_u32("latency_us", 0600, dir, &emunic.latency_us);
+	debugfs_create_file_unsafe("latency_us", 0600, dir, NULL,
+				   &emunic_latency_fops);
 	debugfs_create_bool("serial", 0600, dir, &emunic.serial);
 	debugfs_create_file("accept", 0600, dir, NULL, &emunic_accept_fops);
 	debugfs_create_file("profile", 0600, dir, NULL, &emunic_profile_fops);
