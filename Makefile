@@ -5,7 +5,7 @@
 SHELL := bash
 
 KDIR ?=
-MACHINES := uml debug stock
+MACHINES := uml kasan debug stock
 
 # make check MACHINE=uml,debug TEST=GLOB, or M and T for short; nothing means all.
 machine = $(or $(M),$(MACHINE))
@@ -35,7 +35,7 @@ tool: ## the operator's command line, build/tool/nft-offload, with man pages and
 	@scripts/tool build
 
 .PHONY: setup
-setup: ## build root, kernel source and the kernels of all three machines
+setup: ## build root, kernel source and the kernels of all machines
 	@scripts/setup
 
 .PHONY: demo
@@ -46,7 +46,7 @@ demo: ## real connections through NAT in the emulated NIC, on the stock kernel; 
 	@VM_BUILT=1 scripts/demo
 
 .PHONY: check
-check: ## all tests; TEST=GLOB MACHINE=uml,debug,stock: some; KERNEL=7.2: with another kernel; ALSO="7.2 arm64": there too
+check: ## all tests; TEST=GLOB MACHINE=uml,kasan,debug,stock: some; KERNEL=7.2: with another kernel; ALSO="7.2 arm64": there too
 	@TEST='$(test)' MACHINE='$(machine)' scripts/check
 
 .PHONY: canary

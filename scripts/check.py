@@ -10,7 +10,7 @@ run there too: with a series on the first of their machines, with a processor on
 
 A test is a script below tests/ that says in its first lines
 
-  # machines: uml debug stock     where it runs; "host" is beside the machines
+  # machines: uml kasan stock     where it runs; "host" is beside the machines
   # timeout: SECONDS              how long it may take at most (120); an emulated machine is slow
                                   and gets five times that
   # runs-on: host                 it runs on the host and drives the machine by itself; $OUT is for
@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-KINDS = ("debug", "stock", "uml", "host")
+KINDS = ("debug", "stock", "kasan", "uml", "host")
 OK, SKIP, LOST = 0, 4, 125
 
 
@@ -136,7 +136,8 @@ class Machine:
         if variant:
             self.env["ARCH" if variant == "arm64" else "KERNEL"] = variant
         # What is emulated is slow; around a test it may need so many seconds.
-        self.slowness, self.around = (5, 180) if self.kind in ("debug", "stock") else (1, 15)
+        self.slowness, self.around = {"debug": (5, 180), "stock": (5, 180),
+                                      "kasan": (3, 45)}.get(self.kind, (1, 15))
         self.boots = itertools.count(1)
 
     def lib(self, *command):
@@ -182,14 +183,13 @@ class Job:
 def plan(machine, crowded, cpus):
     """The jobs for a machine's tests: idle and first start at once, then main, in the end last."""
     jobs = {"idle": [], "first": [], "main": [], "last": []}
-    uml, debug = machine.kind == "uml", machine.kind == "debug"
+    debug, uml = machine.kind == "debug", machine.kind in ("uml", "kasan")
 
     def job(when, tests, places=1 if uml else 2, **how):
         jobs[when].append(Job(machine, tests, places, **how))
 
-    # KASAN looks after what kmemleak allocates for each allocation, and that is half of all they
-    # do. On uml a search takes longer than a lone test, and would slow down what measures time.
-    leaks = debug or (uml and crowded)
+    # On uml a search takes longer than a lone test, and would slow down what measures time.
+    leaks = debug or (machine.kind == "uml" and crowded)
     shared = []
     for test in machine.tests:
         if machine.kind == "host" or "runs-on" in test.words:
@@ -197,7 +197,11 @@ def plan(machine, crowded, cpus):
         elif "idle" in test.words:
             job("idle", Queue([test]), 0, leaks=leaks and "no-kmemleak" not in test.words)
         elif "exclusive" in test.words:
-            shared.append(test) if debug else job("last", Queue([test]))
+            # What it measures is of no use where each access to memory is looked at.
+            if machine.kind in ("debug", "kasan"):
+                shared.append(test)
+            else:
+                job("last", Queue([test]), 2)
         elif "no-kmemleak" in test.words:
             job("main", Queue([test]))
         else:
@@ -403,7 +407,7 @@ class Check:
         self.out = Path(asked["CHECK_OUT"] or TOP / "build/check")
         only = (asked["M"] or asked["MACHINE"]).replace(",", " ").split()
         # All of them is no choice: what runs beside the machines runs too.
-        if {"uml", "debug", "stock"} <= set(only):
+        if {"uml", "kasan", "debug", "stock"} <= set(only):
             only = []
         arch, self.suite = lib("eval", 'echo "$STOCK_ARCH" "$SUITE"').stdout.split()
         if arch != "amd64":
@@ -578,7 +582,7 @@ class Check:
             if machine.kind == "host":
                 continue
             kernel = machine.lib("krelease", machine.kind).stdout.strip()
-            kernel = re.sub("-(uml|debug)-.*", "", kernel)
+            kernel = re.sub("-(uml|kasan|debug)-.*", "", kernel)
             arch = "arm64" if machine.name.endswith("-arm64") else "amd64"
             origin = "its package" if machine.kind == "stock" else "built from its source"
             names = sorted(name for result, where, name in self.results

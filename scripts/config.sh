@@ -29,7 +29,7 @@ esac
 STOCK_ARCH=${NFT_OFFLOAD_ARCH:-${ARCH:-amd64}}
 case $STOCK_ARCH in x86 | x86_64) STOCK_ARCH=amd64 ;; esac
 
-# KASAN with Rust needs clang, for the debug machine. Empty: without.
+# KASAN with Rust needs clang, for the kasan and debug machines. Empty: without.
 LLVM_VERSION=${NFT_OFFLOAD_LLVM-19}
 
 # Everything that is slow to make, shared by all checkouts of this user.

@@ -8,7 +8,7 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$TOP/scripts/config.sh"
 
 # The host's own processor has them all.
-MACHINES="uml debug stock"
+MACHINES="uml kasan debug stock"
 [ "$STOCK_ARCH" = amd64 ] || MACHINES=stock
 
 say() { printf '%s\n' "$*"; }
@@ -120,6 +120,7 @@ kernel_fragments() {
 	[ -e "$series" ] || series=
 	case $1 in
 	uml) echo "$TOP"/scripts/kernel/{common,uml}.config ${series:+"$series"} ;;
+	kasan) echo "$TOP"/scripts/kernel/{common,uml,kasan}.config ${series:+"$series"} ;;
 	debug) echo "$TOP"/scripts/kernel/{common,debug}.config ${series:+"$series"} ;;
 	stock) ;;
 	esac
@@ -139,11 +140,12 @@ kernel_recipe() {
 # Variables that each make against MACHINE's kernel needs.
 kernel_makevars() {
 	case $1 in
-	uml)
+	uml | kasan)
 		# Modules are loaded far from the kernel's text and linked without a GOT:
 		# without these two, "Unknown rela relocation: 9".
 		echo "ARCH=um"
 		echo "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large"
+		[ "$1" = uml ] || echo "LLVM=-$LLVM_VERSION"
 		;;
 	debug) echo "LLVM=-$LLVM_VERSION" ;;
 	stock)
@@ -177,7 +179,7 @@ krelease() { cat "$(host_path "$(kdir "$1")")/include/config/kernel.release"; }
 # image MACHINE: what boots, inside the root.
 image() {
 	case $1 in
-	uml) echo "$(kdir uml)/linux" ;;
+	uml | kasan) echo "$(kdir "$1")/linux" ;;
 	debug) echo "$(kdir debug)/arch/x86/boot/bzImage" ;;
 	stock)
 		[ "$STOCK_ARCH" = amd64 ] || kdir stock | tr -d '\n'
@@ -196,7 +198,7 @@ ready() {
 		;;
 	fresh) [ -d "$(fresh_dir)" ] && [ -d "$(host_path "$(kernel_archive)")" ] ;;
 	python3) command -v python3 >/dev/null ;;
-	uml | debug)
+	uml | kasan | debug)
 		[ -e "$(host_path "$(kdir "$1")")/.complete" ] &&
 			[ -L "$(root_dir)/usr/lib/modules/$(krelease "$1")" ]
 		;;
@@ -215,7 +217,7 @@ ready() {
 work_name() {
 	local dir
 	case $1 in
-	uml | debug | stock)
+	uml | kasan | debug | stock)
 		dir=$(kdir "$1")
 		echo "${dir##*/}"
 		;;

@@ -6,10 +6,10 @@
 # built in place, goes on where it was interrupted, and is marked when complete.
 
 # What each step takes.
-declare -A DISK_GB=([root]=4 [source]=2 [uml]=1 [debug]=1 [stock]=1 [fresh]=2)
+declare -A DISK_GB=([root]=4 [source]=2 [uml]=1 [kasan]=1 [debug]=1 [stock]=1 [fresh]=2)
 
 # Objects that a build compiles, only to say how far it is.
-declare -A EXPECTED=([uml]=1070 [debug]=1400 [stock]=106)
+declare -A EXPECTED=([uml]=1070 [kasan]=1090 [debug]=1400 [stock]=106)
 
 # check_host STEP…: can they be made here?
 check_host() {
@@ -35,6 +35,7 @@ title() {
 	root) echo "build root, Debian $SUITE" ;;
 	source) echo "kernel source $KERNEL_SERIES" ;;
 	uml) echo "uml kernel $(kernel_version)" ;;
+	kasan) echo "uml kernel $(kernel_version) with KASAN" ;;
 	debug) echo "debug kernel $(kernel_version)" ;;
 	stock) echo "stock kernel $(kernel_version)$([ "$STOCK_ARCH" = amd64 ] || echo ", $STOCK_ARCH")" ;;
 	fresh) echo "fresh Debian $SUITE, packages of $(kernel_version)" ;;
@@ -61,7 +62,7 @@ run_step() {
 		case $what in
 		root) make_root ;;
 		source) make_source ;;
-		uml | debug) make_kernel "$what" ;;
+		uml | kasan | debug) make_kernel "$what" ;;
 		stock) make_stock ;;
 		fresh) make_fresh ;;
 		python3) need_on_host python3 ;;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 300
 #
 # Drivers that take no rules for flowtables but for tc (TC_SETUP_BLOCK): those that are bound so, those

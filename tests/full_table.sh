@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 400
 #
 # A NIC without room, and one that fails everything: flows that send get the places that become free as soon as with

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 150
 #
 # A device that comes, or gets its name, after the ruleset that names it, and cannot offload: it can come, the log

@@ -26,12 +26,13 @@ export PYTHONPATH=$_here
 case ${KSFT_MACHINE_SLOW:-}$MACHINE in
 yes* | debug) SLOWNESS=5 ;;
 *stock) SLOWNESS=3 ;;
+kasan) SLOWNESS=2 ;;
 *) SLOWNESS=1 ;;
 esac
 LIMIT=10000
 
 # has_time: this machine has it for what is not needed to be sure, or is but arithmetic.
-has_time() { [ "$SLOWNESS" -lt 5 ]; }
+has_time() { [ "$SLOWNESS" -lt 5 ] && [ "$MACHINE" != kasan ]; }
 
 # _find_module NAME: as scripts/kselftest-install has left it, or as modprobe finds it.
 _find_module() {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 150
 #
 # The wrong devices in a flowtable: the log names those that belong there. The kernel makes entries only for those

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # in-tree: it needs the kernel's source, and the specification
 # timeout: 1200
 #

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 #
 # partial=1: the direction that the driver takes is kept.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

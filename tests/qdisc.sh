@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 150
 #
 # Qdiscs past which hardware sends: the log says so of those that do more than to queue, whenever they come; or,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 300
 #
 # What the driver or the NIC does not take: the connection goes on in software, and the log

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 240
 #
 # Routers that do not send packets by their destination alone: which of their flows get into the NIC,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 150
 #
 # ethtool -K DEV hw-tc-offload off, which the kernel tells of when it has happened: rules are withdrawn, and none is

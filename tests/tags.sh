@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 300
 #
 # Connections with VLAN tags, of 802.1Q and 802.1ad, go through a NIC that takes rules as tc

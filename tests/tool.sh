@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug stock
+# machines: uml kasan stock
 # timeout: 300
 # in-tree: the program is built by this checkout
 # tool: what it shows of the module

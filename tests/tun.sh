@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 #
 # A flow comes in by a device without an Ethernet header: FIN and RST are told from other packets by what the
 # network header says, and conntrack sees them.

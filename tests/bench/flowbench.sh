@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 300
 #
 # The benchmark inside the kernel: each of its measurements is made with a few flows, for both modules.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 200
 #
 # The log does not say everything that often, but what happens in one namespace is said whatever goes on in

@@ -146,7 +146,13 @@ class Order(unittest.TestCase):
         self.assertEqual(self.plan("uml"), {
             "idle": [("idle", 0, True)], "first": [],
             "main": [("host", 2, False), ("fuzz", 1, False), shared, shared],
-            "last": [("timed", 1, False), ("timed-smp", 1, False)]})
+            "last": [("timed", 2, False), ("timed-smp", 2, False)]})
+
+    def test_kasan(self):
+        shared = ("long smp other short timed timed-smp", 1, False)
+        self.assertEqual(self.plan("kasan"), {
+            "idle": [("idle", 0, False)], "first": [],
+            "main": [("host", 2, False), ("fuzz", 1, False), shared, shared], "last": []})
 
     def test_uml_alone(self):
         self.assertFalse(any(leaks for jobs in self.plan("uml", crowded=False).values()

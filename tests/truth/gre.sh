@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 300
 #
 # GRE, of which conntrack sees a packet now and then: a fragment, or one whose TTL is over. The connection

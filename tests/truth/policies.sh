@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # also: what the host would do is found with the kernel's own functions
 # timeout: 500
 # exclusive: times are measured

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan
 # timeout: 900
 #
 # A RST of which conntrack cannot know if it is right, for it has not seen the packets before, ends nothing.
