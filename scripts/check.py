@@ -197,11 +197,7 @@ def plan(machine, crowded, cpus):
         elif "idle" in test.words:
             job("idle", Queue([test]), 0, leaks=leaks and "no-kmemleak" not in test.words)
         elif "exclusive" in test.words:
-            # What it measures is of no use where each access to memory is looked at.
-            if machine.kind in ("debug", "kasan"):
-                shared.append(test)
-            else:
-                job("last", Queue([test]), 2)
+            shared.append(test) if debug else job("last", Queue([test]), 2)
         elif "no-kmemleak" in test.words:
             job("main", Queue([test]))
         else:

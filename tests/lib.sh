@@ -24,15 +24,14 @@ export PYTHONPATH=$_here
 # Limits are written for a machine at native speed; an emulated one gets more, and one of which
 # kselftest's users say that it is slow.
 case ${KSFT_MACHINE_SLOW:-}$MACHINE in
-yes* | debug) SLOWNESS=5 ;;
+yes* | debug | kasan) SLOWNESS=5 ;;
 *stock) SLOWNESS=3 ;;
-kasan) SLOWNESS=2 ;;
 *) SLOWNESS=1 ;;
 esac
 LIMIT=10000
 
 # has_time: this machine has it for what is not needed to be sure, or is but arithmetic.
-has_time() { [ "$SLOWNESS" -lt 5 ] && [ "$MACHINE" != kasan ]; }
+has_time() { [ "$SLOWNESS" -lt 5 ]; }
 
 # _find_module NAME: as scripts/kselftest-install has left it, or as modprobe finds it.
 _find_module() {

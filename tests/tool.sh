@@ -11,8 +11,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=tests/tool_lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/tool_lib.sh"
 
-# holds EXPRESSION ARGUMENT…: that is true of its JSON.
-holds() { (tool "${@:2}" --json || true) | jq -e "$1"; }
 # has N FILTER…: so many flows are shown, as lines, as JSON and as JSON lines.
 has() {
 	local lines

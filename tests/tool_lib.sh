@@ -15,6 +15,8 @@ ends() {
 	echo "status $status"
 	[ $status = "$1" ]
 }
+# holds EXPRESSION ARGUMENT…: that is true of its JSON.
+holds() { (tool "${@:2}" --json || true) | jq -e "$1"; }
 # says WORDS ARGUMENT…: it prints these, in whatever lines.
 says() {
 	local text

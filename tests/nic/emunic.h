@@ -50,6 +50,10 @@
  *             command changes nothing.
  * evict       "all", "0xCOOKIE", or a decimal count of the oldest rules:
  *             they vanish from the hardware without a word to the host.
+ * lie         "mac 0xCOOKIE", "port 0xCOOKIE", "nat 0xCOOKIE": the rule sends to
+ *             another MAC, leaves by another port, makes another source; "extra
+ *             0xCOOKIE": there is another one like it, for packets from another
+ *             source port. All of that without a word to the host.
  * reset       "1": the NIC loses all rules; "2": their counters start from zero,
  *             without a word to the host, so that STATS goes backwards.
  * accept      words with + or -, "default" first resets; see emunic_words in
@@ -351,6 +355,7 @@ struct emunic {
 	unsigned int num_faults;
 	struct rnd_state rnd;
 	struct dentry *dir;
+	struct dentry *ppe_dir;
 };
 
 extern struct emunic emunic;

@@ -2,6 +2,7 @@
 /* emunic: what debugfs shows: rules and counters. */
 #include <linux/etherdevice.h>
 #include <linux/debugfs.h>
+#include <linux/if_vlan.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <net/ipv6.h>
@@ -185,6 +186,79 @@ static void emunic_rules_stop(struct seq_file *m, void *v)
 	rcu_read_unlock();
 }
 
+/* Addresses as packets have them, or as they leave. */
+static void emunic_show_ends(struct seq_file *m, const struct emunic_rule *rule,
+			     bool new, bool ports)
+{
+	const struct emunic_key *key = &rule->key;
+	const struct emunic_prog *prog = &rule->prog;
+	struct in6_addr src = key->src, dst = key->dst;
+	__be16 sport = key->sport, dport = key->dport;
+	unsigned int i;
+
+	for (i = 0; new && i < 4; i++) {
+		if (prog->src_words & BIT(i))
+			src.s6_addr32[i] = prog->src.s6_addr32[i];
+		if (prog->dst_words & BIT(i))
+			dst.s6_addr32[i] = prog->dst.s6_addr32[i];
+	}
+	if (new && prog->set_sport)
+		sport = prog->sport;
+	if (new && prog->set_dport)
+		dport = prog->dport;
+
+	seq_printf(m, key->n_proto == htons(ETH_P_IP) ? "%pI4" : "%pI6", &src);
+	if (ports)
+		seq_printf(m, ":%u", ntohs(sport));
+	seq_printf(m, key->n_proto == htons(ETH_P_IP) ? "->%pI4" : "->%pI6",
+		   &dst);
+	if (ports)
+		seq_printf(m, ":%u", ntohs(dport));
+}
+
+/*
+ * The table as mtk_eth_soc and airoha_eth show theirs in debugfs, for those who
+ * compare it with what should be there.
+ */
+static int emunic_entries_show(struct seq_file *m, void *v)
+{
+	const struct emunic_rule *rule = v;
+	const struct emunic_prog *prog = &rule->prog;
+	bool v4 = rule->key.n_proto == htons(ETH_P_IP);
+	bool ports = rule->key.l4proto != IPPROTO_GRE;
+	bool waiting = READ_ONCE(rule->waiting);
+	u32 ib1;
+
+	/* MTK_FOE_IB1_STATE, _PACKET_TYPE and _UDP */
+	ib1 = (waiting ? 1 : 2) << 28 | (v4 ? !ports : 4 + ports) << 25;
+	if (rule->key.l4proto == IPPROTO_UDP)
+		ib1 |= BIT(30);
+
+	seq_printf(m, "%05lx %s IPv%c %cT orig=", rule->id,
+		   waiting ? "UNB" : "BND", v4 ? '4' : '6', ports ? '5' : '3');
+	emunic_show_ends(m, rule, false, ports);
+	if (v4) {
+		seq_puts(m, " new=");
+		emunic_show_ends(m, rule, true, ports);
+	}
+	seq_printf(m, " eth=%pM->%pM etype=%04x vlan=%u,%u ib1=%08x ib2=%08x packets=%llu bytes=%llu\n",
+		   prog->eth + ETH_ALEN, prog->eth, ntohs(rule->key.n_proto),
+		   prog->num_tags ? prog->tag[0].tci & VLAN_VID_MASK :
+		   prog->rewrite ? prog->rewrite_vid : 0,
+		   prog->num_tags > 1 ? prog->tag[1].tci & VLAN_VID_MASK : 0,
+		   ib1, prog->out, atomic64_read(&rule->packets),
+		   atomic64_read(&rule->bytes));
+	return 0;
+}
+
+static const struct seq_operations emunic_entries_sops = {
+	.start = emunic_rules_start,
+	.next = emunic_rules_next,
+	.stop = emunic_rules_stop,
+	.show = emunic_entries_show,
+};
+DEFINE_SEQ_ATTRIBUTE(emunic_entries);
+
 static const struct seq_operations emunic_rules_sops = {
 	.start = emunic_rules_start,
 	.next = emunic_rules_next,
@@ -291,9 +365,13 @@ void emunic_debugfs_init(void)
 	debugfs_create_file("counters", 0600, emunic.dir, NULL,
 			    &emunic_counters_fops);
 	emunic_knobs_debugfs(emunic.dir);
+	emunic.ppe_dir = debugfs_create_dir("ppe0", NULL);
+	debugfs_create_file("entries", 0444, emunic.ppe_dir, NULL,
+			    &emunic_entries_fops);
 }
 
 void emunic_debugfs_exit(void)
 {
+	debugfs_remove_recursive(emunic.ppe_dir);
 	debugfs_remove_recursive(emunic.dir);
 }

@@ -361,6 +361,68 @@ static ssize_t emunic_evict_write(struct file *file, const char __user *ubuf,
 	return err ?: len;
 }
 
+/* The rule's successor, which differs as "what" says. The lock is held. */
+static int emunic_lie(struct emunic_rule *rule, const char *what)
+{
+	struct emunic_rule *other;
+	int err;
+
+	other = kmemdup(rule, sizeof(*rule), GFP_KERNEL);
+	if (!other)
+		return -ENOMEM;
+	if (!strcmp(what, "mac")) {
+		other->prog.eth[ETH_ALEN - 1] ^= 1;
+	} else if (!strcmp(what, "port")) {
+		other->prog.out ^= 1;
+	} else if (!strcmp(what, "nat")) {
+		other->prog.src = rule->key.src;
+		other->prog.src.s6_addr32[0] ^= htonl(1);
+		other->prog.src_words |= 1;
+	} else if (!strcmp(what, "extra")) {
+		other->key.sport ^= htons(1);
+		other->cookie = ~rule->cookie;
+	} else {
+		kfree(other);
+		return -EINVAL;
+	}
+	if (other->cookie == rule->cookie)
+		emunic_rule_del(rule);
+	err = emunic_rule_add(other, NULL);
+	if (err)
+		kfree(other);
+	return err;
+}
+
+static ssize_t emunic_lie_write(struct file *file, const char __user *ubuf,
+				size_t len, loff_t *ppos)
+{
+	struct emunic_rule *rule;
+	unsigned long cookie;
+	char *buf, *arg, *what;
+	int err;
+
+	buf = emunic_get_line(ubuf, len);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	arg = strim(buf);
+	what = strsep(&arg, " ");
+	err = arg ? kstrtoul(arg, 16, &cookie) : -EINVAL;
+	if (!err) {
+		mutex_lock(&emunic.lock);
+		rule = emunic_rule_find(cookie);
+		err = rule ? emunic_lie(rule, what) : -ENOENT;
+		mutex_unlock(&emunic.lock);
+	}
+	kfree(buf);
+	return err ?: len;
+}
+
+static const struct file_operations emunic_lie_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = emunic_lie_write,
+};
+
 static const struct file_operations emunic_evict_fops = {
 	.owner = THIS_MODULE,
 	.open = simple_open,
@@ -547,6 +609,7 @@ void emunic_knobs_debugfs(struct dentry *dir)
 	debugfs_create_file("profile", 0600, dir, NULL, &emunic_profile_fops);
 	debugfs_create_file("faults", 0600, dir, NULL, &emunic_faults_fops);
 	debugfs_create_file("evict", 0200, dir, NULL, &emunic_evict_fops);
+	debugfs_create_file("lie", 0200, dir, NULL, &emunic_lie_fops);
 	debugfs_create_file("reset", 0200, dir, NULL, &emunic_reset_fops);
 	debugfs_create_file("indirect", 0600, dir, NULL, &emunic_indirect_fops);
 	debugfs_create_file("wifi", 0600, dir, (void *)EMUNIC_WIFI,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# machines: uml debug
+# machines: uml kasan debug
 # smp: so that the machine with kmemleak takes them
 # timeout: 5
 #

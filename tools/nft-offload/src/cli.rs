@@ -103,6 +103,18 @@ pub fn command() -> Command {
                 .arg(connection()),
         )
         .subcommand(
+            Command::new("audit")
+                .about("Does hardware what the host would do? Compares the module's flows with the host and with hardware's own table")
+                .long_about(
+                    "Does hardware what the host would do? In three levels:\n\n\
+                     host: what the module follows, against routes, neighbours and conntrack, as they are now;\n\
+                     driver: rules that drivers have failed to remove, entries that should have rules and have none;\n\
+                     table: translations, MAC addresses and VLANs in the hardware's own table, where the driver shows it in \
+                     debugfs (mtk_eth_soc, airoha), and what is there that no flowtable of any network namespace has put there.\n\n\
+                     What is found is looked for a second time, as connections come and go meanwhile, and told of if it is still so.",
+                ),
+        )
+        .subcommand(
             Command::new("evict")
                 .about("Tears a connection's entry down: the next packets are the host's, which may make a new one")
                 .arg(flag("all", "All that are meant, if they are several"))

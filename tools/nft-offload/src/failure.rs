@@ -8,7 +8,7 @@ use std::{fmt, io};
 /// The exit statuses, as the man page has them.
 pub const STATUSES: &[(u8, &str)] = &[
     (0, "done; nothing is wrong"),
-    (1, "doctor: something could be better; status: something that should be zero is not; flows, why: the answer may lack what has changed meanwhile"),
+    (1, "doctor: something could be better; status: something that should be zero is not; audit: something is not as it should be; flows, why: the answer may lack what has changed meanwhile"),
     (2, "the command line is wrong"),
     (3, "doctor: something keeps connections out of hardware, or makes counters wrong"),
     (4, "the module nft_offload is not loaded, or too old to be asked"),

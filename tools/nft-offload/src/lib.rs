@@ -2,6 +2,7 @@
 
 //! What the program nft-offload is made of.
 
+pub mod audit;
 pub mod change;
 pub mod cli;
 pub mod conntrack;
@@ -13,6 +14,7 @@ pub mod links;
 pub mod metrics;
 pub mod netlink;
 pub mod output;
+pub mod ppe;
 pub mod reasons;
 pub mod report;
 pub mod ruleset;

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 const RTM_GETLINK: u16 = 18;
 const RTM_GETROUTE: u16 = 26;
+const RTM_GETNEIGH: u16 = 30;
 const RTM_GETQDISC: u16 = 38;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -141,6 +142,10 @@ impl Links {
         index.and_then(|index| self.0.get(&index)).is_some_and(|link| link.kind == kind)
     }
 
+    pub fn is_ppp(&self, index: u32) -> bool {
+        self.0.get(&index).is_some_and(|link| link.is_ppp)
+    }
+
     fn ports(&self, master: u32) -> impl Iterator<Item = &Link> {
         self.0.values().filter(move |link| link.master == Some(master))
     }
@@ -251,31 +256,97 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
 }
 
-/// Where a packet would go that comes in by `iif`, or that this host sends.
-pub fn route(src: Option<IpAddr>, dst: IpAddr, iif: Option<u32>, mark: u32) -> Result<Route, Error> {
-    const RTN_LOCAL: u8 = 2;
-    let (family, bits) = if dst.is_ipv4() { (2, 32) } else { (10, 128) };
-    let mut request = Attributes::after(&[family, bits, src.map_or(0, |_| bits), 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    request.put(1, &octets(dst));
-    if let Some(src) = src {
-        request.put(2, &octets(src));
+/// What the host routes a packet by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RouteKey {
+    pub src: Option<IpAddr>,
+    pub dst: IpAddr,
+    /// The device by which it comes in; none if this host sends it.
+    pub iif: Option<u32>,
+    pub mark: u32,
+    pub dscp: u8,
+    /// Protocol, source and destination port.
+    pub l4: Option<(u8, u16, u16)>,
+}
+
+impl RouteKey {
+    /// Of packets of this host.
+    pub fn to(dst: IpAddr, mark: u32) -> Self {
+        Self { src: None, dst, iif: None, mark, dscp: 0, l4: None }
     }
-    if let Some(iif) = iif {
-        request.put(3, &iif.to_ne_bytes());
+}
+
+/// Asks where packets would go.
+pub struct Router(Socket);
+
+impl Router {
+    pub fn open() -> Result<Self, Error> {
+        Socket::open(NETLINK_ROUTE).map(Self)
     }
-    if mark != 0 {
-        request.put(16, &mark.to_ne_bytes());
+
+    pub fn route(&mut self, key: &RouteKey) -> Result<Route, Error> {
+        const RTN_LOCAL: u8 = 2;
+        let (family, bits) = if key.dst.is_ipv4() { (2, 32) } else { (10, 128) };
+        let src_len = key.src.map_or(0, |_| bits);
+        let mut request = Attributes::after(&[family, bits, src_len, key.dscp << 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        request.put(1, &octets(key.dst));
+        if let Some(src) = key.src {
+            request.put(2, &octets(src));
+        }
+        if let Some(iif) = key.iif {
+            request.put(3, &iif.to_ne_bytes());
+        }
+        if key.mark != 0 {
+            request.put(16, &key.mark.to_ne_bytes());
+        }
+        if let Some((protocol, sport, dport)) = key.l4 {
+            request.put(27, &[protocol]);
+            request.put(28, &sport.to_be_bytes());
+            request.put(29, &dport.to_be_bytes());
+        }
+        let mut found = Route { is_local: false, device: None, gateway: None };
+        self.0.ask(RTM_GETROUTE, request.bytes(), |answer| {
+            let (header, attributes) =
+                answer.split_at_checked(12).ok_or_else(|| Error::Malformed("a short route".into()))?;
+            found.is_local = header[7] == RTN_LOCAL;
+            found.device = attribute(attributes, 4).and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?)));
+            let via = attribute(attributes, 18).and_then(|via| via.get(2..));
+            found.gateway = attribute(attributes, 5).or(via).and_then(address);
+            Ok(())
+        })?;
+        Ok(found)
     }
-    let mut found = Route { is_local: false, device: None, gateway: None };
-    Socket::open(NETLINK_ROUTE)?.ask(RTM_GETROUTE, request.bytes(), |answer| {
-        let (header, attributes) =
-            answer.split_at_checked(12).ok_or_else(|| Error::Malformed("a short route".into()))?;
-        found.is_local = header[7] == RTN_LOCAL;
-        found.device = attribute(attributes, 4).and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?)));
-        found.gateway = attribute(attributes, 5).and_then(address);
-        Ok(())
-    })?;
-    Ok(found)
+}
+
+/// The addresses of next hops, as the host has them now.
+pub struct Neighbours(BTreeMap<(u32, IpAddr), String>);
+
+impl Neighbours {
+    pub fn get() -> Result<Self, Error> {
+        let mut neighbours = Self(BTreeMap::new());
+        Socket::open(NETLINK_ROUTE)?.dump(RTM_GETNEIGH, &[0; 12], |message| {
+            neighbours.add(message);
+            Ok(())
+        })?;
+        Ok(neighbours)
+    }
+
+    fn add(&mut self, message: &[u8]) -> Option<()> {
+        /// NUD_PERMANENT, NUD_NOARP, NUD_REACHABLE, NUD_PROBE, NUD_STALE and NUD_DELAY.
+        const NUD_VALID: u16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
+        let (header, attributes) = message.split_at_checked(12)?;
+        let state = u16::from_ne_bytes([header[8], header[9]]);
+        let mac: Vec<_> = attribute(attributes, 2)?.iter().map(|byte| format!("{byte:02x}")).collect();
+        if state & NUD_VALID != 0 {
+            let index = u32::from_ne_bytes(header[4..8].try_into().unwrap());
+            self.0.insert((index, attribute(attributes, 1).and_then(address)?), mac.join(":"));
+        }
+        Some(())
+    }
+
+    pub fn mac(&self, device: u32, address: IpAddr) -> Option<&str> {
+        self.0.get(&(device, address)).map(String::as_str)
+    }
 }
 
 pub fn octets(address: IpAddr) -> Vec<u8> {
@@ -373,7 +444,8 @@ pub mod tests {
         let lo = links.named("lo").unwrap();
         assert_eq!(links.name(lo.index), "lo");
         assert_eq!(tc_offload(lo), Some(TcOffload { on: false, can_change: false }));
-        let route = route(None, "127.0.0.1".parse().unwrap(), None, 0).unwrap();
+        let key = RouteKey::to("127.0.0.1".parse().unwrap(), 0);
+        let route = Router::open().unwrap().route(&key).unwrap();
         assert_eq!((route.is_local, route.device), (true, Some(lo.index)));
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use nft_offload::{
-    change, cli, doctor,
+    audit, change, cli, doctor,
     failure::{Failure, USAGE},
     flows, metrics,
     output::{wants_color, Output},
@@ -47,6 +47,7 @@ fn run(arguments: &clap::ArgMatches, out: &mut Output) -> Result<u8, Failure> {
         Some(("reasons", arguments)) => flows::reasons(arguments, out),
         Some(("doctor", arguments)) => doctor::doctor(arguments.get_flag("quiet"), out),
         Some(("why", arguments)) => why::why(&words(arguments, "connection"), out),
+        Some(("audit", _)) => audit::audit(out),
         Some(("evict", arguments)) => change::evict(&words(arguments, "connection"), arguments.get_flag("all"), out),
         Some(("flush", arguments)) => change::flush(&words(arguments, "device")[0], out),
         Some(("metrics", arguments)) => metrics::metrics(arguments.get_one("output"), out),

@@ -7,7 +7,7 @@ use crate::{
     failure::{Failure, NOT_FOUND, NO_MODULE, USAGE},
     family::Offload,
     flows::{names, DIRECTIONS},
-    links::{self, Instead, Links},
+    links::{self, Instead, Links, RouteKey, Router},
     output::{bytes, duration, many, wrap, Output, Tone},
     reasons::{origin, remedy, words},
     ruleset::{Packet, Ruleset, Verdict},
@@ -274,7 +274,7 @@ impl Ways {
     fn of(connection: &Connection) -> Self {
         let (sender, receiver) = (connection.original.src, connection.reply.src);
         // Without a device of arrival, as the core's own look-up for the other direction.
-        let route = |to: IpAddr| links::route(None, to, None, connection.mark).ok();
+        let route = |to: IpAddr| Router::open().ok()?.route(&RouteKey::to(to, connection.mark)).ok();
         Self { to_sender: route(sender), to_receiver: route(receiver) }
     }
 }
