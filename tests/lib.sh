@@ -325,7 +325,8 @@ topology() {
 	on "$router" sysctl -qew net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.netfilter.nf_flowtable_tcp_timeout=$((30 * SLOWNESS)) \
 		net.netfilter.nf_flowtable_udp_timeout=$((30 * SLOWNESS)) \
-		net.netfilter.nf_conntrack_udp_timeout=$((30 * SLOWNESS))
+		net.netfilter.nf_conntrack_udp_timeout=$((30 * SLOWNESS)) \
+		net.netfilter.nf_conntrack_udp_timeout_stream=$((120 * SLOWNESS))
 	_address "$client" wire0 192.168.1.2/24 fd00:1::2/64 192.168.1.1 fd00:1::1
 	_address "$router" nic0 192.168.1.1/24 fd00:1::1/64
 	_address "$router" nic1 10.0.2.1/24 fd00:2::1/64

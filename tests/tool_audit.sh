@@ -31,7 +31,7 @@ cookie_of() {
 # anew: the flow's rules are made anew.
 anew() {
 	tool evict :5001 >/dev/null
-	flow_send_until nat $LIMIT wait_rules 6
+	flow_send_until nat $LIMIT rules_are 6
 }
 
 load_module report_ms=0
@@ -67,7 +67,8 @@ nic faults "stats -5 100"
 nic evict "$(cookie_of "in=nic0.*dport=5002 ")"
 check "a lost rule is found" finds table "udp 192.168.1.2:* -> 10.0.2.2:5002" "*is not in the table"
 nic faults none
-check "the module makes it anew with the next packet, and all is well" flow_send_until udp $LIMIT well
+check "the module makes it anew with the next packet" flow_send_until udp $LIMIT rules_are 6
+check "all is well then" busywait $LIMIT well
 
 nic faults "destroy -5 100"
 on "$router" conntrack -D -p udp --dport 5002 >/dev/null 2>&1
@@ -81,5 +82,5 @@ check "all is well when it has removed them" busywait $((6 * LIMIT)) well
 on "$router" nft flush ruleset
 check "other namespaces' rules are no finding: none" on "$client" $TOOL audit
 flowtable_ruleset masquerade=1 | load_ruleset
-flow_send_until nat $LIMIT wait_rules 2
+flow_send_until nat $LIMIT rules_are 2
 check "other namespaces' rules are no finding" on "$client" $TOOL audit

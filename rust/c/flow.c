@@ -47,20 +47,32 @@ void shim_ct_end_liberal(struct nf_conn *ct)
 	seen[1].flags &= ~IP_CT_TCP_FLAG_BE_LIBERAL;
 }
 
-/* What conntrack does not do for a connection with IPS_NAT_CLASH. */
+/*
+ * What conntrack does not do for a connection with IPS_NAT_CLASH. When its last
+ * packet came is known by its timeout: of the two that it may have set, the
+ * longer one means the earlier packet.
+ */
 void shim_ct_assure_left(struct nf_conn *ct)
 {
 	const struct nf_udp_net *udp = nf_udp_pernet(nf_ct_net(ct));
 	unsigned long status = READ_ONCE(ct->status);
+	u32 last;
 
 	if (!(status & IPS_SEEN_REPLY) || status & IPS_ASSURED)
 		return;
-	/* A packet after stream_ts gives it more time than one before. */
-	if (nf_ct_protonum(ct) == IPPROTO_UDP &&
-	    nf_ct_expires(ct) <= READ_ONCE(udp->timeouts[UDP_CT_UNREPLIED]))
+	switch (nf_ct_protonum(ct)) {
+	case IPPROTO_UDP:
+		last = READ_ONCE(ct->timeout) -
+		       max(READ_ONCE(udp->timeouts[UDP_CT_UNREPLIED]),
+			   READ_ONCE(udp->timeouts[UDP_CT_REPLIED]));
+		if ((s32)(last - (u32)ct->proto.udp.stream_ts) <= 0)
+			return;
+		break;
+	case IPPROTO_GRE:
+		break;
+	default:
 		return;
-	if (nf_ct_protonum(ct) != IPPROTO_UDP && nf_ct_protonum(ct) != IPPROTO_GRE)
-		return;
+	}
 	if (!test_and_set_bit(IPS_ASSURED_BIT, &ct->status))
 		nf_conntrack_event_cache(IPCT_ASSURED, ct);
 }

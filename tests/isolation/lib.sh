@@ -35,7 +35,8 @@ two_nics() {
 	on "$server" sysctl -qw net.ipv4.conf.wire3.arp_notify=1
 	# A flow that waits for a driver is idle, however long a call takes.
 	on "$router" sysctl -qw net.ipv4.conf.nic3.arp_notify=1 \
-		net.netfilter.nf_flowtable_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout=600
+		net.netfilter.nf_flowtable_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout=600 \
+		net.netfilter.nf_conntrack_udp_timeout_stream=600
 	busywait $LIMIT on "$client" ping -q -c 1 -W 1 10.0.4.2 >/dev/null
 }
 

@@ -171,6 +171,8 @@ module=nft_offload
 start_over
 load_module report_ms=0
 gateway_in_lan
+# A timeout that is as long as a stream's does not keep it from being one.
+on "$router" sysctl -qw net.netfilter.nf_conntrack_udp_timeout=$((121 * SLOWNESS))
 left "gateway in the client's network by a mark that is not kept" udp4 ""
 left "gateway in the client's network by a mark that is not kept" tcp6 ""
 left "gateway in the client's network by a mark that is kept" tcp4 "ct mark set meta mark"
