@@ -34,6 +34,8 @@ impl StaleEntryFilter {
     const SIZE: usize = 1024;
     /// For how many seconds a connection is remembered.
     const SECONDS: u32 = 2;
+    /// In this part of a second, an entry is made by a packet, and offered.
+    const IN_FLIGHT: u32 = 10;
     /// After so many in a row, changes are no excuse.
     const TIMES: u64 = 3;
     /// Of a time in jiffies.
@@ -85,7 +87,8 @@ impl StaleEntryFilter {
             if old >> 32 != u64::from(connection) {
                 return Answer::Unknown;
             }
-            let is_unchanged = changed + age < now;
+            // The last one may have been seen after a change and made before it, and so may be this one.
+            let is_unchanged = changed + age + u64::from(second / Self::IN_FLIGHT) < now;
             if is_unchanged {
                 slot.store(0, Relaxed);
                 return Answer::Again;
@@ -161,6 +164,18 @@ mod tests {
         assert_eq!(filter.note_number(ONE, NOW + 1, NOW, HZ), Answer::First);
         filter.forget_number(ONE);
         assert_eq!(filter.note_number(ONE, NOW + 2, NOW, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, later, NOW, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, later + 1, NOW, HZ), Answer::Again);
+        Ok(())
+    }
+
+    #[test]
+    fn entries_that_were_made_before_a_change_do_not_count() -> Result {
+        let filter = StaleEntryFilter::new()?;
+
+        assert_eq!(filter.note_number(ONE, NOW + 1, NOW, HZ), Answer::First);
+        assert_eq!(filter.note_number(ONE, NOW + 2, NOW, HZ), Answer::First);
+        let later = NOW + 2 + u64::from(HZ);
         assert_eq!(filter.note_number(ONE, later, NOW, HZ), Answer::First);
         assert_eq!(filter.note_number(ONE, later + 1, NOW, HZ), Answer::Again);
         Ok(())
