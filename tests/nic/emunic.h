@@ -78,6 +78,9 @@
  * vanish      "nicK": unplugs the port: rules of it and to it are gone.
  * appear      "nicK": plugs it in again, in the initial namespace.
  *
+ * The rules as mtk_eth_soc and airoha_eth show theirs are in
+ * /sys/kernel/debug/ppe0/entries.
+ *
  * Exceptions that send a frame to the CPU although a rule matches: TTL or hop
  * limit <= 1, TCP with FIN, SYN or RST, over the egress MTU, egress port or the
  * VLAN device over it down.
