@@ -201,6 +201,11 @@ impl Rule {
         self.0 & ALL == ALL
     }
 
+    /// Returns whether the rule is being removed, and the driver has not failed to.
+    fn is_leaving(self) -> bool {
+        (self.is(INSTALLED) || self.is(BUSY)) && !self.is(WANTED) && !self.is(STALE)
+    }
+
     fn set(&mut self, flag: u8, on: bool) {
         if on {
             self.0 |= flag;
@@ -373,6 +378,18 @@ impl State {
         for rule in &mut self.rules {
             rule.set(WANTED, wanted);
         }
+    }
+
+    /// Takes the devices of directions without a rule, to be dropped without the lock; but not the one to which
+    /// the other direction's rule sends as long as that is being removed ([`HwFlow::is_leaving`]).
+    fn take_idle_ports(&mut self) -> [Option<Arc<Port>>; 2] {
+        BOTH.map(|dir| {
+            let rule = self.rules[dir as usize];
+            let is_idle = !rule.is(WANTED) && !rule.is(INSTALLED) && !rule.is(BUSY);
+            let goes = is_idle && !self.rules[dir.reverse() as usize].is_leaving();
+
+            self.ports[dir as usize].take_if(|_| goes)
+        })
     }
 
     /// Returns whether no driver has a rule, nor gets one as things are.
@@ -665,14 +682,10 @@ impl HwFlow {
     /// As [`Self::push_wanted`]. Returns devices that are not used any more, to be dropped without the
     /// lock.
     fn push_rules(self: &Arc<Self>, state: &mut State) -> [Option<Arc<Port>>; 2] {
-        let mut left = [const { None }; 2];
+        let left = state.take_idle_ports();
 
         for dir in BOTH {
             let rule = *state.rule(dir);
-            // A direction without a rule keeps no device.
-            if !rule.is(WANTED) && !rule.is(INSTALLED) && !rule.is(BUSY) {
-                left[dir as usize] = state.ports[dir as usize].take();
-            }
             let lane = match (rule.is(WANTED), rule.is(INSTALLED)) {
                 (true, false) if state.waiting == 0 => Lane::Add,
                 (false, true) if !rule.is(STALE) => Lane::Withdraw,
@@ -855,8 +868,8 @@ impl HwFlow {
     /// not sleep.
     pub(super) fn is_leaving(&self, port: &Arc<Port>) -> bool {
         self.other_direction(port).is_some_and(|dir| {
-            let rule = self.lock().rules[dir as usize];
-            (rule.is(INSTALLED) || rule.is(BUSY)) && !rule.is(WANTED) && !rule.is(STALE)
+            let state = self.lock();
+            state.rules[dir as usize].is_leaving()
         })
     }
 
@@ -1594,7 +1607,9 @@ impl HwFlow {
                     .trouble
                     .as_ref()
                     .and_then(|trouble| trouble.successors.first().cloned());
+                let left = state.take_idle_ports();
                 drop(state);
+                drop(left);
                 if let Some(successor) = successor {
                     let state = successor.lock();
                     state.entry().inspect(|entry| successor.log_waiting(entry));

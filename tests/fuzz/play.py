@@ -383,10 +383,11 @@ class Player:
             found = self.compare_tables(self.tables(), lambda mine, other: True)
             if not found or time.monotonic() > end:
                 break
-        # With what the polls find, UDP is assured; without `flags offload`, an answer in an entry's first second has
-        # passed conntrack by, and the next one does not.
+        # With what the polls find, UDP is assured; without `flags offload`, an answer in an entry's
+        # first second has passed conntrack by, and the next one does not.
         end = time.monotonic() + POLLED * self.slowness
-        while any(it.text.endswith((": ASSURED", ": UNREPLIED")) for it in found) and time.monotonic() < end:
+        late = (": ASSURED", ": UNREPLIED")
+        while any(it.text.endswith(late) for it in found) and time.monotonic() < end:
             if differ := self.round():
                 return differ
             found = self.compare_tables(self.tables(), lambda mine, other: True)
