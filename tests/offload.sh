@@ -132,6 +132,22 @@ on "$router" ip link set nic1 mtu 1500
 flow_close moved
 on "$router" conntrack -F 2>/dev/null
 
+# The table looks up by the tuple, and may find an old entry as long as one is there: of many in one second, too, the
+# last one is found, or none is made meanwhile.
+flowtable_ruleset | load_ruleset
+flow_open shaken udp4
+check "for many changes of the way: both directions are in the NIC" wait_rules 2
+flow_flood shaken
+for mtu in {1401..1480}; do
+	echo "link set nic1 mtu $mtu"
+done >"$_output.batch"
+on "$router" ip -batch "$_output.batch"
+check "many changes of the way: the connection gets back into the NIC" wait_rules 2
+flow_close shaken
+on "$router" nft flush ruleset
+on "$router" ip link set nic1 mtu 1500
+on "$router" conntrack -F 2>/dev/null
+
 # What follows is arithmetic, for which the debug machine is too slow.
 if has_time; then
 	# A driver whose counters start anew gives a difference below zero, which is nearly 2^64.

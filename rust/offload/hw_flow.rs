@@ -40,6 +40,7 @@ use crate::{
         refusal::{Cause, InSoftware, Refusal},
         report::{HwReport, State as Shown},
         route::{FlowRoute, KnownRoute, LastPackets, NoRoute},
+        stale::Answer,
         table::Table,
         why::{Reason, Why}, //
     },
@@ -1310,12 +1311,14 @@ impl HwFlow {
 
         is_frozen(entry)
             && match phase {
-                Phase::New => monitor.stale().rejects(
-                    &self.conntrack,
-                    now,
-                    monitor.last_eviction(),
-                    ms(1000) as u32,
-                ),
+                Phase::New => {
+                    let changed = monitor.last_eviction();
+                    let answer =
+                        monitor
+                            .stale()
+                            .note(&self.conntrack, now, changed, ms(1000) as u32);
+                    answer == Answer::First
+                }
                 _ => self.is_outdated(&self.lock()),
             }
     }

@@ -74,6 +74,11 @@ impl Left {
     }
 }
 
+/// Returns whether it is not known what the connection's next entry will be like.
+fn is_guess((_, why): &(Direction, Why)) -> bool {
+    !matches!(why.reason, Reason::NewRuleset | Reason::Ending)
+}
+
 /// One that is to be added.
 type NewLeft = (ARef<Conntrack>, Option<KBox<HostView>>, (Direction, Why));
 
@@ -159,6 +164,12 @@ impl LeftFlows {
         Self::add_later(worker, conntrack, None, why)
     }
 
+    /// Has a connection make no entry until those that were torn down are collected, or some of them. Does not sleep.
+    pub(super) fn add_until_collected(worker: &Worker<Self>, conntrack: &Conntrack) {
+        let why = (Direction::Original, Why::new(Reason::Ending));
+        Self::add_later(worker, conntrack, None, why);
+    }
+
     /// Has a connection make no entry, until something changes. Sleeps; fails with `ENOMEM`.
     pub(super) fn add(
         worker: &Worker<Self>,
@@ -202,8 +213,7 @@ impl LeftFlows {
             return Ok(());
         };
         left.changes = worker.changes.load(Relaxed);
-        let is_guess = why.1.reason != Reason::NewRuleset;
-        left.times = left.times.saturating_add(is_guess.into());
+        left.times = left.times.saturating_add(is_guess(&why).into());
         left.until = jiffies64() + left.wait();
         left.is_back = false;
         left.why = why;
@@ -301,6 +311,8 @@ impl LeftFlows {
             }
             Some(_) => false,
             None if left.why.1.reason == Reason::NewRuleset => left.has_passed(now),
+            // A second has passed.
+            None if left.why.1.reason == Reason::Ending => true,
             // It was not known by what its packets are routed, or there was no memory.
             None => {
                 let is_known = |net: &Net| {
@@ -309,14 +321,14 @@ impl LeftFlows {
                 left.why.1.reason == Reason::RouteMismatch && self.net.with(is_known) == Some(true)
             }
         };
-        let is_new_ruleset = left.why.1.reason == Reason::NewRuleset;
-        let is_back = has_changed || is_changed && now >= left.until && !is_new_ruleset;
+        let is_guess = is_guess(&left.why);
+        let is_back = has_changed || is_changed && now >= left.until && is_guess;
         if is_back {
             left.is_back = true;
             left.conntrack.set_no_entry(false);
         }
         // Of which nothing is to be remembered.
-        !(is_back && is_new_ruleset && left.times == 0)
+        !(is_back && !is_guess && left.times == 0)
     }
 
     /// Looks at a few connections from `from` on. Returns where to go on.

@@ -358,7 +358,7 @@ impl PlainEntries {
             .stale
             .note(conntrack, jiffies64(), changed, ms(1000) as u32);
 
-        matches!(answer, Answer::Again | Answer::Often)
+        answer == Answer::Again
     }
 
     fn way(&self, net: &Net, entry: &FlowOffload) -> Way {

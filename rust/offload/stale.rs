@@ -22,10 +22,8 @@ pub(super) struct StaleEntryFilter(KVec<Atomic<u64>>);
 pub(super) enum Answer {
     /// The last one was not as wrong, or something has changed since.
     First,
-    /// So was the last one, and nothing has changed since.
+    /// So was the last one, and nothing has changed since; or several were.
     Again,
-    /// So were the last ones, and something has changed each time.
-    Often,
     /// Nothing: another connection has its slot.
     Unknown,
 }
@@ -62,18 +60,6 @@ impl StaleEntryFilter {
         self.note_number(Self::number(conntrack), now, changed, second)
     }
 
-    /// As [`Self::note`]. Returns whether the entry is to be replaced by another one.
-    pub(super) fn rejects(
-        &self,
-        conntrack: &Conntrack,
-        now: u64,
-        changed: u64,
-        second: u32,
-    ) -> bool {
-        let answer = self.note(conntrack, now, changed, second);
-        matches!(answer, Answer::First | Answer::Often)
-    }
-
     fn note_number(&self, connection: u32, now: u64, changed: u64, second: u32) -> Answer {
         const TIME: u64 = (1 << StaleEntryFilter::TIME_BITS) - 1;
         let slot = self.slot(connection);
@@ -81,7 +67,6 @@ impl StaleEntryFilter {
         let old = slot.load(Relaxed);
         let age = now.wrapping_sub(old) & TIME;
         let mut times = 0;
-        let mut answer = Answer::First;
 
         if old != 0 && age < u64::from(Self::SECONDS * second) {
             if old >> 32 != u64::from(connection) {
@@ -89,21 +74,18 @@ impl StaleEntryFilter {
             }
             // The last one may have been seen after a change and made before it, and so may be this one.
             let is_unchanged = changed + age + u64::from(second / Self::IN_FLIGHT) < now;
-            if is_unchanged {
+            times = (old as u32 >> Self::TIME_BITS).into();
+            if is_unchanged || times == Self::TIMES {
                 slot.store(0, Relaxed);
                 return Answer::Again;
             }
-            times = (old as u32 >> Self::TIME_BITS).into();
-            if times == Self::TIMES {
-                answer = Answer::Often;
-            }
-            times = Self::TIMES.min(times + 1);
+            times += 1;
         }
         slot.store(
             u64::from(connection) << 32 | times << Self::TIME_BITS | now & TIME,
             Relaxed,
         );
-        answer
+        Answer::First
     }
 
     /// An entry of the connection is what the host would make. Does not sleep.
@@ -191,7 +173,8 @@ mod tests {
             assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::First);
         }
         let now = NOW + (StaleEntryFilter::TIMES + 1) * second;
-        assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::Often);
+        assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::Again);
+        assert_eq!(filter.note_number(ONE, now, now, HZ), Answer::First);
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use crate::{
         config::Config,
         device::Port,
         hw_flow::HwFlow,
+        left::LeftFlows,
         members::Advice,
         monitor::{Monitor, Reaper},
         plain,
@@ -515,6 +516,8 @@ impl Offload for Table {
                 .any(|table| table.has_port(entry.iifidx(dir)))
         });
         if is_ours {
+            // The next packet's entry would be hidden, too.
+            LeftFlows::add_until_collected(namespace.left(), entry.conntrack());
             entry.teardown();
         }
     }
