@@ -47,13 +47,18 @@ def rules_met():
     return counters()["replace_dup_match"]
 
 
+def of(port):
+    """The rules for connections to that port."""
+    return cookies(f"port={port} ")
+
+
 def in_nic(name, port, source=0):
-    """A connection that is in the NIC, and its rules."""
-    before = cookies()
+    """A connection that is in the NIC, and its rules; the first one to that port."""
     flow = Flow(name, client, server, addr_of(name), port, source)
-    if not run(flow, 60, lambda: len(cookies() - before) == 2):
-        sys.exit(f"a {name} connection does not get into the NIC")
-    return flow, cookies() - before
+    if not run(flow, 60, lambda: len(of(port)) == 2):
+        print(f"a {name} connection does not get into the NIC: {of(port)}")
+        sys.exit(1)
+    return flow, of(port)
 
 
 class Events:
@@ -112,7 +117,6 @@ for number, name in enumerate(("tcp4", "tcp6")):
 for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("tcp4", "tcp6")):
     port, source = 9100 + number, 40100 + number
     flow, old = in_nic(name, port, source)
-    others = cookies() - old
 
     flow.close(abort=how == "RST")
     ended = time.monotonic()
@@ -120,7 +124,7 @@ for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("t
     works = run(flow, 10, lambda: flow.received >= 20)
     run(flow, 10 * limit, lambda: not cookies() & old)
     gone = time.monotonic() - ended
-    back = run(flow, 60, lambda: len(cookies() - others - old) == 2)
+    back = run(flow, 60, lambda: len(of(port) - old) == 2)
     flow.close(abort=how == "RST")
 
     # A RST it doubts (resets.py).
@@ -136,8 +140,8 @@ for number, (how, name) in enumerate((h, n) for h in ("FIN", "RST") for n in ("t
 for number, name in enumerate(("udp4", "udp6")):
     soon, met = 0, rules_met()
     for turn in range(5):
-        flow, old = in_nic(name, 9300 + 10 * number + turn)
-        others = cookies() - old
+        port = 9300 + 10 * number + turn
+        flow, old = in_nic(name, port)
         with router:
             subprocess.run(["conntrack", "-F"], check=True, stderr=subprocess.DEVNULL)
         end = time.monotonic() + limit
@@ -149,7 +153,7 @@ for number, name in enumerate(("udp4", "udp6")):
                 pass
             flow.echo()
             flow.receive(time.monotonic())
-            new = cookies() - others - old
+            new = of(port) - old
         soon += bool(new)
         flow.close()
     met = rules_met() - met
