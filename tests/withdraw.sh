@@ -75,6 +75,20 @@ check "with the device back, connections are in hardware again" \
 	flows_come_back
 four_flows_end
 
+# Nor if newer entries of the same connections wait for them to go.
+four_flows
+nic latency_us 300000
+nic apart nic1
+on "$router" ip link set nic1 mtu 1400
+check "newer entries are made" flows_go_on
+on "$router" nft 'delete flowtable inet fw ft { devices = { nic1 }; }'
+check "nft delete flowtable device, while newer entries wait: no rule is left" rules_are 0
+nic apart none
+nic latency_us 0
+on "$router" ip link set nic1 mtu 1500
+on "$router" nft 'add flowtable inet fw ft { devices = { nic1 }; flags offload; }'
+four_flows_end
+
 # The new hook of the device is bound before the old one is unbound.
 four_flows
 on "$router" nft -f - <<-END

@@ -763,6 +763,8 @@ impl Work for DeviceWork {
 pub(super) struct Port {
     device: Arc<OffloadDevice>,
     priority: i32,
+    /// The device leaves the table.
+    is_leaving: Atomic<bool>,
     #[pin]
     rules: Mutex<PortRules>,
     /// A rule has gone, or could not be removed.
@@ -776,8 +778,6 @@ struct PortRules {
     count: usize,
     /// Of these, those whose removal has failed.
     stale: usize,
-    /// The device leaves the table.
-    leaving: bool,
     /// Calls of [`Port::wait`].
     waiters: usize,
 }
@@ -789,6 +789,7 @@ impl Port {
             pin_init!(Self {
                 device,
                 priority,
+                is_leaving: Atomic::new(false),
                 rules <- new_mutex!(PortRules::default()),
                 settled <- new_condvar!(),
             }),
@@ -808,7 +809,7 @@ impl Port {
     /// Counts a rule that is about to be installed. Fails if the device leaves the table. Sleeps.
     pub(super) fn reserve(&self) -> Result {
         let mut rules = self.rules.lock();
-        if rules.leaving {
+        if self.is_leaving() {
             return Err(ENODEV);
         }
         rules.count += 1;
@@ -843,9 +844,16 @@ impl Port {
         [rules.count, rules.stale].map(|count| count as u32)
     }
 
-    /// No rule is installed any more.
+    /// No rule is installed any more. Sleeps.
     pub(super) fn close(&self) {
-        self.rules.lock().leaving = true;
+        let rules = self.rules.lock();
+        self.is_leaving.store(true, Relaxed);
+        drop(rules);
+    }
+
+    /// Returns whether no rule is installed any more. Does not sleep.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Relaxed)
     }
 
     /// Waits until all rules are gone, but for those that the driver fails to remove; there are no new

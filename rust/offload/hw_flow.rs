@@ -382,14 +382,18 @@ impl State {
     }
 
     /// Takes the devices of directions without a rule, to be dropped without the lock; but not the one to which
-    /// the other direction's rule sends as long as that is being removed ([`HwFlow::is_leaving`]).
+    /// the other direction's rule sends, unless that cannot be removed ([`HwFlow::is_leaving`]).
     fn take_idle_ports(&mut self) -> [Option<Arc<Port>>; 2] {
+        let is_needed = self.rules.map(|rule| {
+            let is_some = rule.is(WANTED) || rule.is(INSTALLED) || rule.is(BUSY);
+            is_some && !rule.is(STALE)
+        });
         BOTH.map(|dir| {
-            let rule = self.rules[dir as usize];
-            let is_idle = !rule.is(WANTED) && !rule.is(INSTALLED) && !rule.is(BUSY);
-            let goes = is_idle && !self.rules[dir.reverse() as usize].is_leaving();
+            let keeps = is_needed[dir.reverse() as usize]
+                || is_needed[dir as usize]
+                || self.rules[dir as usize].is(STALE);
 
-            self.ports[dir as usize].take_if(|_| goes)
+            self.ports[dir as usize].take_if(|_| !keeps)
         })
     }
 
@@ -865,9 +869,21 @@ impl HwFlow {
         BOTH.into_iter().find(is_there).map(Direction::reverse)
     }
 
-    /// Returns whether the rule that sends to this port is being removed, and the driver has not failed to. Does
-    /// not sleep.
+    /// Returns whether the rule that sends to this port is being removed, this flow's or an older one's of the same
+    /// packets, and the driver has not failed to. Does not sleep.
     pub(super) fn is_leaving(&self, port: &Arc<Port>) -> bool {
+        let state = self.lock();
+        let predecessors = match &state.trouble {
+            Some(trouble) => trouble.predecessors.clone(),
+            None => Predecessors::default(),
+        };
+        drop(state);
+
+        let mut older = predecessors.iter().flatten();
+        self.is_one_leaving(port) || older.any(|older| older.is_one_leaving(port))
+    }
+
+    fn is_one_leaving(&self, port: &Arc<Port>) -> bool {
         self.other_direction(port).is_some_and(|dir| {
             let state = self.lock();
             state.rules[dir as usize].is_leaving()
@@ -1099,7 +1115,10 @@ impl HwFlow {
         }
 
         let mut state = self.lock();
-        if state.phase == Phase::Tracked {
+        // What is on its way out goes first, and a device that leaves withdraws what it finds: it is offered again.
+        let is_leaving = state.rules.iter().any(|rule| rule.is_leaving())
+            || ports.iter().flatten().any(|port| port.is_leaving());
+        if state.phase == Phase::Tracked && !is_leaving {
             for (dir, port) in BOTH.into_iter().zip(&mut ports) {
                 let rule = state.rule(dir);
                 if !rule.is(INSTALLED) && !rule.is(BUSY) {
