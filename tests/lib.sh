@@ -137,7 +137,8 @@ _finish() {
 trap _finish EXIT
 # What ends a test is said.
 _wrong=
-trap '_wrong="$BASH_COMMAND, ${BASH_SOURCE[0]##*/}:$LINENO"' ERR
+_note_wrong() { _wrong="${1//$'\n'/ }, $2"; }
+trap '_note_wrong "$BASH_COMMAND" "${BASH_SOURCE[0]##*/}:$LINENO"' ERR
 set -eEuo pipefail
 
 # --- waiting

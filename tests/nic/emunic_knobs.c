@@ -374,6 +374,10 @@ static int emunic_lie(struct emunic_rule *rule, const char *what)
 		other->prog.eth[ETH_ALEN - 1] ^= 1;
 	} else if (!strcmp(what, "port")) {
 		other->prog.out ^= 1;
+		if (other->prog.out_dev || other->prog.out >= emunic.num_ports) {
+			kfree(other);
+			return -EINVAL;
+		}
 	} else if (!strcmp(what, "nat")) {
 		other->prog.src = rule->key.src;
 		other->prog.src.s6_addr32[0] ^= htonl(1);
