@@ -16,7 +16,7 @@ use crate::{
     failure::{Failure, COULD_BE_BETTER},
     family::Offload,
     flows::{names, DIRECTIONS},
-    links::{self, Neighbours, RouteKey, Router},
+    links::{self, Neighbours, Route, RouteKey, Router},
     output::{many, thousands, wrap, Output, Tone},
     ppe::{self, Rule},
     spec::{key, op},
@@ -29,6 +29,8 @@ use std::{
     fs,
     net::IpAddr,
     os::unix::fs::MetadataExt,
+    thread,
+    time::Duration,
 };
 
 /// The levels by their names.
@@ -110,7 +112,8 @@ struct Host {
     links: links::Links,
     neighbours: Neighbours,
     router: Router,
-    connections: HashMap<Ends, Tuple>,
+    /// By the original direction and the zone.
+    connections: HashMap<(Ends, u64), Tuple>,
 }
 
 impl Host {
@@ -118,7 +121,8 @@ impl Host {
         let mut connections = HashMap::new();
         conntrack::find(&Default::default(), |connection: Connection| {
             if !connection.has(conntrack::DYING) {
-                connections.insert(ends(&connection.original), connection.reply);
+                let zone = connection.original.zone.unwrap_or(0).into();
+                connections.insert((ends(&connection.original), zone), connection.reply);
             }
         })
         .map_err(|error| Failure::about("conntrack's connections", &error))?;
@@ -138,15 +142,21 @@ impl Host {
         let neighbour = route[key::NEIGHBOUR].as_str().and_then(|text| text.parse::<IpAddr>().ok());
         let name = |index| self.links.name(index);
 
-        match self.router.route(&dir.route_key()) {
+        let next = |hop: &Route| hop.gateway.unwrap_or(dir.other_tuple.src);
+        let is_it =
+            |hop: &Route| hop.device == Some(device) && neighbour.is_none_or(|neighbour| neighbour == next(hop));
+        let key = dir.route_key();
+        match self.router.route(&key) {
+            Ok(now) if !now.is_local && is_it(&now) => (),
+            // By which of several a packet goes is for the host to choose, by more than can be asked for.
+            Ok(now) if !now.is_local && self.router.hops(&key).is_ok_and(|hops| hops.iter().any(is_it)) => (),
+            Ok(now) if now.is_local || now.device != Some(device) => {
+                let to = now.device.map_or("nowhere".into(), name);
+                found.push(format!("is followed by {}, and the host would route it by {to}", name(device)));
+            }
             Ok(now) => {
-                let next = now.gateway.unwrap_or(dir.other_tuple.src);
-                if now.is_local || now.device != Some(device) {
-                    let to = now.device.map_or("nowhere".into(), name);
-                    found.push(format!("is followed by {}, and the host would route it by {to}", name(device)));
-                } else if neighbour.is_some_and(|neighbour| neighbour != next) {
-                    found.push(format!("is followed by {}, and the host would route it by {next}", neighbour.unwrap()));
-                }
+                let known = neighbour.map_or_else(|| "none".into(), |neighbour| neighbour.to_string());
+                found.push(format!("is followed by {known}, and the host would route it by {}", next(&now)));
             }
             Err(error) => {
                 found.push(format!("is followed by {}, and the host would not route it: {error}", name(device)))
@@ -154,7 +164,7 @@ impl Host {
         }
 
         let dmac = route[key::DMAC].as_str();
-        if let (Some(neighbour), Some(dmac), false) = (neighbour, dmac, self.links.is_ppp(device)) {
+        if let (Some(neighbour), Some(dmac), true) = (neighbour, dmac, self.links.is_ethernet(device)) {
             match self.neighbours.mac(device, neighbour) {
                 Some(now) if now != dmac => {
                     found.push(format!("goes to {dmac}, and the address of {neighbour} is {now}"));
@@ -170,7 +180,8 @@ impl Host {
     fn unknown(&self, flow: &Value) -> Option<String> {
         let original = Tuple::from_value(&flow[key::ORIGINAL][key::TUPLE])?;
         let reply = Tuple::from_value(&flow[key::REPLY][key::TUPLE])?;
-        match self.connections.get(&ends(&original)) {
+        let zone = flow[key::ZONE].as_u64().unwrap_or(0);
+        match self.connections.get(&(ends(&original), zone)) {
             None => Some("has an entry, and conntrack has no such connection".into()),
             Some(now) if ends(now) != ends(&reply) => {
                 Some(format!("is translated so that answers are {reply}, and conntrack has {now}"))
@@ -200,12 +211,14 @@ fn rule_differences(dir: &Direction, rule: &Rule) -> Vec<String> {
             found.push(format!("is translated to {}, not to {}", text(new), text((src, sport, dst, dport))));
         }
     }
-    for (what, mac, key) in [("to", &rule.dmac, key::DMAC), ("from", &rule.smac, key::SMAC)] {
-        if let Some(right) = route[key].as_str().filter(|right| right != mac) {
+    for (what, mac, key) in [("to", Some(&rule.dmac), key::DMAC), ("from", rule.smac.as_ref(), key::SMAC)] {
+        if let Some((right, mac)) = route[key].as_str().zip(mac).filter(|(right, mac)| right != mac) {
             found.push(format!("goes {what} {mac}, not {what} {right}"));
         }
     }
-    let (tags, right): (BTreeSet<_>, BTreeSet<_>) = (rule.vlans.iter().collect(), BTreeSet::from_iter(dir.vlans()));
+    let right = BTreeSet::from_iter(dir.vlans());
+    // The second place holds something else where there is one tag and the way is to Wi-Fi.
+    let tags: BTreeSet<_> = rule.vlans.iter().take(right.len().max(1)).collect();
     if !tags.iter().copied().eq(&right) {
         found.push(format!("leaves in VLANs {tags:?}, not in {right:?}"));
     }
@@ -220,6 +233,8 @@ struct Look {
     directions: u64,
     rules: u64,
     tables: usize,
+    /// Why it is not known which rules other namespaces have.
+    unknown: Option<String>,
 }
 
 impl Look {
@@ -293,7 +308,13 @@ impl Look {
             }
         }
         if by_ends.keys().any(|ends| !wanted.contains(ends)) {
-            wanted.extend(of_others());
+            match of_others() {
+                Ok(others) => wanted.extend(others),
+                Err(why) => {
+                    look.unknown = Some(why);
+                    return Ok(look);
+                }
+            }
             for (ends, rule) in &by_ends {
                 if !wanted.contains(ends) {
                     look.found(TABLE, rule.tuple(), "is in the table, and no flowtable has it there");
@@ -304,8 +325,8 @@ impl Look {
     }
 }
 
-/// What flows of other network namespaces have in hardware: a table is one for all.
-fn of_others() -> HashSet<Ends> {
+/// What flows of other network namespaces have in hardware: a table is one for all. Fails if that is not known of one.
+fn of_others() -> Result<HashSet<Ends>, String> {
     let inode = |path: &str| fs::metadata(path).ok().map(|file| file.ino());
     let own = inode("/proc/self/ns/net");
     let names = |dir: &str, end: &str| -> Vec<String> {
@@ -322,19 +343,24 @@ fn of_others() -> HashSet<Ends> {
     let mut found = HashSet::new();
     for path in paths.values() {
         let net = format!("--net={path}");
-        let Ok(text) = system::run("nsenter", &[&net, &program.to_string_lossy(), "flows", "--json-lines"]) else {
-            continue;
+        let text = match system::run("nsenter", &[&net, &program.to_string_lossy(), "flows", "--json-lines"]) {
+            Ok(text) => text,
+            // The namespace has gone.
+            Err(_) if inode(path).is_none() => continue,
+            Err(why) => return Err(why),
         };
         for flow in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             found.extend(Direction::both(&flow).map(|dir| ends(&dir.tuple)));
         }
     }
-    found
+    Ok(found)
 }
 
 pub fn audit(out: &mut Output) -> Result<u8, Failure> {
     let mut look = Look::take()?;
     if !look.findings.is_empty() {
+        // The core collects entries once a second.
+        thread::sleep(Duration::from_millis(1500));
         let again = Look::take()?;
         let both = look.findings.intersection(&again.findings).cloned().collect();
         look = Look { findings: both, ..again };
@@ -351,6 +377,7 @@ pub fn audit(out: &mut Output) -> Result<u8, Failure> {
             "directions-in-hardware": look.directions,
             "hardware-tables": look.tables,
             "rules-in-tables": look.rules,
+            "unknown": look.unknown,
         }))?;
         return Ok(status);
     }
@@ -372,6 +399,9 @@ pub fn audit(out: &mut Output) -> Result<u8, Failure> {
         };
         let said = out.paint(tone, &said);
         out.line(format!("{level:<8}{said}: {what}"))?;
+        if let (TABLE, Some(why)) = (level, &look.unknown) {
+            out.line(wrap(&format!("which rules other namespaces have is not known: {why}"), 8, WIDTH))?;
+        }
         for finding in look.findings.iter().filter(|finding| finding.level == level) {
             out.line(wrap(&format!("{} {}", finding.about, finding.what), 8, WIDTH))?;
         }

@@ -23,6 +23,8 @@ pub struct Link {
     pub kind: String,
     /// ARPHRD_PPP.
     pub is_ppp: bool,
+    /// ARPHRD_ETHER.
+    pub is_ethernet: bool,
     pub is_up: bool,
     /// The device below, if it is in this namespace.
     pub link: Option<u32>,
@@ -94,7 +96,9 @@ impl Links {
     fn add(&mut self, message: &[u8]) -> Option<()> {
         const IFF_UP: u32 = 1;
         const ARPHRD_PPP: u16 = 512;
+        const ARPHRD_ETHER: u16 = 1;
         let (header, attributes) = message.split_at_checked(16)?;
+        let is_type = |kind| u16::from_ne_bytes([header[2], header[3]]) == kind;
         let number = |kind| Some(u32::from_ne_bytes(attribute(attributes, kind)?.try_into().ok()?));
         let info = attribute(attributes, 18).unwrap_or(&[]);
         let foreign = attribute(attributes, 37).is_some();
@@ -102,7 +106,8 @@ impl Links {
             index: u32::from_ne_bytes(header[4..8].try_into().unwrap()),
             name: text(attribute(attributes, 3)?),
             kind: attribute(info, 1).map(text).unwrap_or_default(),
-            is_ppp: u16::from_ne_bytes([header[2], header[3]]) == ARPHRD_PPP,
+            is_ppp: is_type(ARPHRD_PPP),
+            is_ethernet: is_type(ARPHRD_ETHER),
             is_up: u32::from_ne_bytes(header[8..12].try_into().unwrap()) & IFF_UP != 0,
             link: number(5).filter(|_| !foreign),
             master: number(10),
@@ -142,8 +147,8 @@ impl Links {
         index.and_then(|index| self.0.get(&index)).is_some_and(|link| link.kind == kind)
     }
 
-    pub fn is_ppp(&self, index: u32) -> bool {
-        self.0.get(&index).is_some_and(|link| link.is_ppp)
+    pub fn is_ethernet(&self, index: u32) -> bool {
+        self.0.get(&index).is_some_and(|link| link.is_ethernet)
     }
 
     fn ports(&self, master: u32) -> impl Iterator<Item = &Link> {
@@ -284,11 +289,32 @@ impl Router {
         Socket::open(NETLINK_ROUTE).map(Self)
     }
 
+    /// Where a packet would go; where there are several next hops, by one of them.
     pub fn route(&mut self, key: &RouteKey) -> Result<Route, Error> {
         const RTN_LOCAL: u8 = 2;
+        let mut found = Route { is_local: false, device: None, gateway: None };
+        self.ask(key, 0, |kind, attributes| {
+            found = Route { is_local: kind == RTN_LOCAL, ..Route::read(None, attributes) };
+        })?;
+        Ok(found)
+    }
+
+    /// All next hops of the route that a packet would take.
+    pub fn hops(&mut self, key: &RouteKey) -> Result<Vec<Route>, Error> {
+        const RTM_F_FIB_MATCH: u32 = 0x2000;
+        let mut found = vec![];
+        self.ask(key, RTM_F_FIB_MATCH, |_, attributes| {
+            found = Route::all(attribute(attributes, 9).unwrap_or(&[]));
+        })?;
+        Ok(found)
+    }
+
+    /// Hands the type and the attributes of the answer over.
+    fn ask(&mut self, key: &RouteKey, flags: u32, mut answered: impl FnMut(u8, &[u8])) -> Result<(), Error> {
         let (family, bits) = if key.dst.is_ipv4() { (2, 32) } else { (10, 128) };
         let src_len = key.src.map_or(0, |_| bits);
-        let mut request = Attributes::after(&[family, bits, src_len, key.dscp << 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let [a, b, c, d] = flags.to_ne_bytes();
+        let mut request = Attributes::after(&[family, bits, src_len, key.dscp << 2, 0, 0, 0, 0, a, b, c, d]);
         request.put(1, &octets(key.dst));
         if let Some(src) = key.src {
             request.put(2, &octets(src));
@@ -304,17 +330,38 @@ impl Router {
             request.put(28, &sport.to_be_bytes());
             request.put(29, &dport.to_be_bytes());
         }
-        let mut found = Route { is_local: false, device: None, gateway: None };
         self.0.ask(RTM_GETROUTE, request.bytes(), |answer| {
             let (header, attributes) =
                 answer.split_at_checked(12).ok_or_else(|| Error::Malformed("a short route".into()))?;
-            found.is_local = header[7] == RTN_LOCAL;
-            found.device = attribute(attributes, 4).and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?)));
-            let via = attribute(attributes, 18).and_then(|via| via.get(2..));
-            found.gateway = attribute(attributes, 5).or(via).and_then(address);
+            answered(header[7], attributes);
             Ok(())
-        })?;
-        Ok(found)
+        })
+    }
+}
+
+impl Route {
+    /// Reads RTA_OIF, if the device is not known, RTA_GATEWAY and RTA_VIA.
+    fn read(device: Option<u32>, attributes: &[u8]) -> Self {
+        let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+        let via = attribute(attributes, 18).and_then(|via| via.get(2..));
+        Self {
+            is_local: false,
+            device: device.or_else(|| attribute(attributes, 4).and_then(number)),
+            gateway: attribute(attributes, 5).or(via).and_then(address),
+        }
+    }
+
+    /// Reads RTA_MULTIPATH: `struct rtnexthop`, each with its attributes.
+    fn all(mut hops: &[u8]) -> Vec<Self> {
+        let mut found = vec![];
+        while let Some((header, _)) = hops.split_first_chunk::<8>() {
+            let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+            let Some(attributes) = hops.get(8..len) else { break };
+            let device = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+            found.push(Self::read(Some(device), attributes));
+            hops = hops.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+        }
+        found
     }
 }
 
@@ -426,6 +473,17 @@ pub mod tests {
         assert_eq!(parse("hw-tc-offload: off [fixed]"), Some((false, false)));
         assert_eq!(parse("hw-tc-offload: off"), Some((false, true)));
         assert_eq!(parse("rx-checksumming: on"), None);
+    }
+
+    #[test]
+    fn next_hops() {
+        // By device 3 via 192.0.2.1, and by device 5.
+        let mut bytes = vec![16, 0, 0, 0, 3, 0, 0, 0, 8, 0, 5, 0, 192, 0, 2, 1];
+        bytes.extend([8, 0, 0, 0, 5, 0, 0, 0]);
+        let hop = |device, gateway| Route { is_local: false, device: Some(device), gateway };
+        assert_eq!(Route::all(&bytes), [hop(3, "192.0.2.1".parse().ok()), hop(5, None)]);
+        assert_eq!(Route::all(&bytes[..20]), [hop(3, "192.0.2.1".parse().ok())]);
+        assert_eq!(Route::all(&[0; 8]), []);
     }
 
     #[test]

@@ -14,8 +14,10 @@ pub struct Rule {
     pub ends: (u8, IpAddr, u16, IpAddr, u16),
     /// Source and destination as they leave, where they can be translated.
     pub new: Option<(IpAddr, u16, IpAddr, u16)>,
-    pub smac: String,
+    /// Airoha's hardware takes it from elsewhere for IPv6.
+    pub smac: Option<String>,
     pub dmac: String,
+    /// The first two that the hardware puts on. Behind them, older mtk_eth_soc keep what belongs to Wi-Fi.
     pub vlans: Vec<u16>,
 }
 
@@ -70,13 +72,14 @@ fn parse(line: &str) -> Option<Rule> {
     let (src, sport, dst, dport) = both_ends(value("orig")?, has_ports)?;
     let (smac, dmac) = value("eth")?.split_once("->")?;
     let vlans = value("vlan")?.split(',').filter_map(|id| id.parse().ok());
+    let is_airoha = value("data").is_some();
     Some(Rule {
         is_bound: line.split(' ').nth(1) == Some("BND"),
         ends: (l4proto, src, sport, dst, dport),
         new: value("new").and_then(|text| both_ends(text, has_ports)),
-        smac: smac.into(),
+        smac: Some(smac.into()).filter(|_| !(is_airoha && src.is_ipv6())),
         dmac: dmac.into(),
-        vlans: vlans.filter(|id| *id != 0).collect(),
+        vlans: vlans.take_while(|id| *id != 0).collect(),
     })
 }
 
@@ -110,7 +113,7 @@ mod tests {
         assert!(rule.is_bound);
         assert_eq!(rule.ends, (17, ip("192.168.1.2"), 40000, ip("192.0.2.1"), 443));
         assert_eq!(rule.new, Some((ip("198.51.100.1"), 40001, ip("192.0.2.1"), 443)));
-        assert_eq!((rule.smac.as_str(), rule.dmac.as_str()), ("02:00:00:00:00:01", "02:00:00:00:00:02"));
+        assert_eq!((rule.smac.as_deref(), rule.dmac.as_str()), (Some("02:00:00:00:00:01"), "02:00:00:00:00:02"));
         assert_eq!(rule.vlans, [7]);
     }
 
@@ -121,7 +124,7 @@ mod tests {
         let rule = parse(line).unwrap();
         assert!(!rule.is_bound);
         assert_eq!(rule.ends, (6, ip("2001:db8::1"), 5000, ip("2001:db8::2"), 80));
-        assert_eq!((rule.new, rule.vlans), (None, vec![]));
+        assert_eq!((rule.new, rule.smac, rule.vlans), (None, None, vec![]));
     }
 
     #[test]
