@@ -135,6 +135,8 @@ struct shim_ct_tuple {
 };
 
 void shim_ct_tuple(const struct nf_conn *ct, u32 dir, struct shim_ct_tuple *to);
+struct nf_conn *shim_ct_find(struct net *net, u16 zone,
+			     const struct shim_ct_tuple *tuple);
 bool shim_ct_counters(const struct nf_conn *ct, u32 dir, u64 *packets,
 		      u64 *bytes);
 struct net *shim_ct_net(const struct nf_conn *ct);
@@ -287,6 +289,7 @@ enum shim_event_kind {
 	SHIM_EVENT_FEATURES,
 	SHIM_EVENT_STOP,
 	SHIM_EVENT_FORWARDED,
+	SHIM_EVENT_SOCKET_CLOSED,
 };
 
 /* What has happened in a namespace; which members say more is a matter of @kind. */
@@ -313,6 +316,7 @@ struct shim_notifiers {
 	struct notifier_block module;
 	struct notifier_block addr4;
 	struct notifier_block addr6;
+	struct notifier_block socket;
 	shim_event_fn *fn;
 	shim_net_exit_fn *net_exit;
 	shim_device_fn *gone;

@@ -11,6 +11,7 @@
 #include <net/lwtunnel.h>
 #include <net/neighbour.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/netfilter/nf_conntrack_core.h>
 #include <net/netfilter/nf_conntrack_acct.h>
 #include <net/netfilter/nf_conntrack_ecache.h>
 #include <net/netfilter/nf_conntrack_l4proto.h>
@@ -45,36 +46,6 @@ void shim_ct_end_liberal(struct nf_conn *ct)
 		return;
 	seen[0].flags &= ~IP_CT_TCP_FLAG_BE_LIBERAL;
 	seen[1].flags &= ~IP_CT_TCP_FLAG_BE_LIBERAL;
-}
-
-/*
- * What conntrack does not do for a connection with IPS_NAT_CLASH. When its last
- * packet came is known by its timeout: of the two that it may have set, the
- * longer one means the earlier packet.
- */
-void shim_ct_assure_left(struct nf_conn *ct)
-{
-	const struct nf_udp_net *udp = nf_udp_pernet(nf_ct_net(ct));
-	unsigned long status = READ_ONCE(ct->status);
-	u32 last;
-
-	if (!(status & IPS_SEEN_REPLY) || status & IPS_ASSURED)
-		return;
-	switch (nf_ct_protonum(ct)) {
-	case IPPROTO_UDP:
-		last = READ_ONCE(ct->timeout) -
-		       max(READ_ONCE(udp->timeouts[UDP_CT_UNREPLIED]),
-			   READ_ONCE(udp->timeouts[UDP_CT_REPLIED]));
-		if ((s32)(last - (u32)ct->proto.udp.stream_ts) <= 0)
-			return;
-		break;
-	case IPPROTO_GRE:
-		break;
-	default:
-		return;
-	}
-	if (!test_and_set_bit(IPS_ASSURED_BIT, &ct->status))
-		nf_conntrack_event_cache(IPCT_ASSURED, ct);
 }
 
 /* What conntrack's last_index is while a RST is on its way there: no packet's. */
@@ -480,6 +451,26 @@ void shim_ct_tuple(const struct nf_conn *ct, u32 dir, struct shim_ct_tuple *to)
 	}
 }
 
+/* Returns a reference to the connection with this tuple in either direction, or NULL. */
+struct nf_conn *shim_ct_find(struct net *net, u16 zone,
+			     const struct shim_ct_tuple *from)
+{
+	struct nf_conntrack_tuple tuple = {
+		.src.l3num = from->family,
+		.dst.protonum = from->l4proto,
+	};
+	struct nf_conntrack_tuple_hash *found;
+	struct nf_conntrack_zone in;
+
+	memcpy(&tuple.src.u3, from->src, sizeof(from->src));
+	memcpy(&tuple.dst.u3, from->dst, sizeof(from->dst));
+	tuple.src.u.all = htons(from->sport);
+	tuple.dst.u.all = htons(from->dport);
+	nf_ct_zone_init(&in, zone, NF_CT_DEFAULT_ZONE_DIR, 0);
+	found = nf_conntrack_find_get(net, &in, &tuple);
+	return found ? nf_ct_tuplehash_to_ctrack(found) : NULL;
+}
+
 /* What conntrack has counted of a direction, if it counts. */
 bool shim_ct_counters(const struct nf_conn *ct, u32 dir, u64 *packets,
 		      u64 *bytes)
@@ -524,6 +515,39 @@ static const unsigned int *ct_timeouts(const struct nf_conn *ct)
 #endif
 	}
 	return NULL;
+}
+
+/*
+ * What conntrack does not do for a connection with IPS_NAT_CLASH. When its last
+ * packet came is known by its timeout: of the two that it may have set, the
+ * longer one means the earlier packet.
+ */
+void shim_ct_assure_left(struct nf_conn *ct)
+{
+	unsigned long status = READ_ONCE(ct->status);
+	const unsigned int *timeouts;
+	u32 last;
+
+	if (!(status & IPS_SEEN_REPLY) || status & IPS_ASSURED)
+		return;
+	switch (nf_ct_protonum(ct)) {
+	case IPPROTO_UDP:
+		rcu_read_lock();
+		timeouts = ct_timeouts(ct);
+		last = READ_ONCE(ct->timeout) -
+		       max(READ_ONCE(timeouts[UDP_CT_UNREPLIED]),
+			   READ_ONCE(timeouts[UDP_CT_REPLIED]));
+		rcu_read_unlock();
+		if ((s32)(last - (u32)ct->proto.udp.stream_ts) <= 0)
+			return;
+		break;
+	case IPPROTO_GRE:
+		break;
+	default:
+		return;
+	}
+	if (!test_and_set_bit(IPS_ASSURED_BIT, &ct->status))
+		nf_conntrack_event_cache(IPCT_ASSURED, ct);
 }
 
 /* Packets of both directions have come for so long that conntrack knows a stream. */

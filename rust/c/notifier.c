@@ -731,6 +731,21 @@ static int addr6_event(struct notifier_block *nb, unsigned long what, void *ptr)
 	return NOTIFY_DONE;
 }
 
+/* A netlink socket is closed. */
+static int socket_event(struct notifier_block *nb, unsigned long what, void *ptr)
+{
+	const struct netlink_notify *notify = ptr;
+	struct shim_event event = {
+		.kind = SHIM_EVENT_SOCKET_CLOSED,
+		.ifindex = notify->portid,
+	};
+
+	if (what == NETLINK_URELEASE && notify->protocol == NETLINK_GENERIC &&
+	    is_watched(notify->net))
+		shim_net_send_event(notify->net, &event);
+	return NOTIFY_DONE;
+}
+
 /*
  * Sleeps, takes RTNL. Calls @fn and @gone for devices that are there already.
  * -EBUSY if such notifiers are registered already.
@@ -759,6 +774,7 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 	notifiers->module.notifier_call = module_event;
 	notifiers->addr4.notifier_call = addr4_event;
 	notifiers->addr6.notifier_call = addr6_event;
+	notifiers->socket.notifier_call = socket_event;
 
 	/* First, as all others look at the state of a namespace. */
 	err = register_pernet_subsys(&shim_net_ops);
@@ -785,6 +801,7 @@ int shim_notifiers_register(struct shim_notifiers *notifiers, shim_event_fn *fn,
 #if IS_ENABLED(CONFIG_IPV6)
 	register_inet6addr_notifier(&notifiers->addr6);
 #endif
+	netlink_register_notifier(&notifiers->socket);
 	return 0;
 
 err_device:
@@ -801,6 +818,7 @@ err_pernet:
 /* Sleeps, takes RTNL. No call is under way when it returns. */
 void shim_notifiers_unregister(struct shim_notifiers *notifiers)
 {
+	netlink_unregister_notifier(&notifiers->socket);
 #if IS_ENABLED(CONFIG_IPV6)
 	unregister_inet6addr_notifier(&notifiers->addr6);
 #endif

@@ -29,7 +29,7 @@ impl Net {
         unsafe { &*ptr.cast() }
     }
 
-    pub(super) fn as_raw(&self) -> *mut bindings::net {
+    pub(crate) fn as_raw(&self) -> *mut bindings::net {
         self.0.get()
     }
 

@@ -51,6 +51,8 @@ pub(crate) enum Event {
     /// What decides whether packets are forwarded: IPsec policies, `forwarding`, `rp_filter` and the
     /// like.
     Settings,
+    /// The generic netlink socket with this port is closed.
+    SocketClosed(u32),
     /// The `Watcher` sends it once a second: what the kernel does not tell may have changed.
     Second,
     /// A packet of a connection without an entry was forwarded, which might have one: by devices in
@@ -93,6 +95,7 @@ impl Event {
             bindings::shim_event_kind_SHIM_EVENT_ROUTES => Self::Routes,
             bindings::shim_event_kind_SHIM_EVENT_ADDRESS => Self::Address(addr?),
             bindings::shim_event_kind_SHIM_EVENT_SETTINGS => Self::Settings,
+            bindings::shim_event_kind_SHIM_EVENT_SOCKET_CLOSED => Self::SocketClosed(event.ifindex),
             bindings::shim_event_kind_SHIM_EVENT_SECOND => Self::Second,
             bindings::shim_event_kind_SHIM_EVENT_FORWARDED => Self::Forwarded {
                 iif: event.iif,

@@ -15,7 +15,7 @@ use crate::{
 use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     fmt,
-    sync::aref::AlwaysRefCounted,
+    sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque, //
 };
 
@@ -90,6 +90,40 @@ impl Conntrack {
     pub(crate) fn set_no_entry(&self, is_set: bool) {
         // SAFETY: The type invariant keeps the entry alive; the bit is changed atomically.
         unsafe { bindings::shim_ct_set_no_entry(self.0.get(), is_set) }
+    }
+
+    /// Returns whether [`Self::set_no_entry`] is set.
+    pub(crate) fn makes_no_entry(&self) -> bool {
+        self.status(bindings::ip_conntrack_status_IPS_NAT_CLASH_BIT)
+    }
+
+    /// Finds the connection of which a direction has these packets. C: `nf_conntrack_find_get()`.
+    pub(crate) fn find(
+        net: &Net,
+        zone: u16,
+        (addresses, ports, l4proto): &(Addresses, Ports, u8),
+    ) -> Option<ARef<Self>> {
+        let long = |addr: &[u8; 4]| {
+            let mut long = [0; 16];
+            long[..4].copy_from_slice(addr);
+            long
+        };
+        let (family, src, dst) = match addresses {
+            Addresses::V4 { src, dst } => (bindings::AF_INET, long(src), long(dst)),
+            Addresses::V6 { src, dst } => (bindings::AF_INET6, *src, *dst),
+        };
+        let tuple = bindings::shim_ct_tuple {
+            family: family as u8,
+            l4proto: *l4proto,
+            sport: ports.src,
+            dport: ports.dst,
+            src,
+            dst,
+        };
+        // SAFETY: The namespace is there, and the tuple is only read.
+        let raw = unsafe { bindings::shim_ct_find(net.as_raw(), zone, &tuple) };
+        // SAFETY: The reference is the `ARef`'s.
+        Some(unsafe { ARef::from_raw(NonNull::new(raw)?.cast()) })
     }
 
     /// Has a connection with [`Self::set_no_entry`] assured (`IPS_ASSURED`) if its packets would have

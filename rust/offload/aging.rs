@@ -144,8 +144,10 @@ pub(super) fn release_gre(entry: &FlowOffload) {
 /// Returns whether the entry is to go since the ruleset has changed; to be asked each second. There is no other one
 /// until the ruleset has let packets of both directions pass. Does not sleep.
 pub(super) fn is_outdated(left: Option<&Worker<LeftFlows>>, entry: &FlowOffload) -> bool {
-    entry.is_of_old_ruleset()
-        && left.is_none_or(|left| LeftFlows::add_until_passed(left, entry.conntrack()))
+    // The entry was being made when it was decided that there is to be none.
+    entry.conntrack().makes_no_entry()
+        || entry.is_of_old_ruleset()
+            && left.is_none_or(|left| LeftFlows::add_until_passed(left, entry.conntrack()))
 }
 
 /// Looks at an entry once a second that has no rules. Returns whether it is to go. Does not sleep.

@@ -19,7 +19,7 @@ use crate::{
         },
     },
     netfilter::{
-        conntrack::Direction,
+        conntrack::{Conntrack, Direction},
         flow::FlowOffload,
         known::{dump_flags, KnownTable, TableCursor, TableWalk, Walked}, //
     },
@@ -27,7 +27,7 @@ use crate::{
         device::{OffloadDevice, Port},
         device_stats::{Errors, Latency},
         hw_flow::HwFlow,
-        left::LeftFlow,
+        left::{LeftFlow, LeftFlows},
         monitor::Monitor,
         report::{
             dirs_of_left, put_left, with_whereabouts, Filter, FlowReport, Named, Seen, State,
@@ -37,14 +37,14 @@ use crate::{
         translate::Dialect,
         why::{Origin, Reason}, //
     },
-    time::{jiffies64, to_ms},
+    time::{jiffies64, ms, to_ms},
     uapi::{self, message},
     work::cond_resched, //
 };
 use core::net::IpAddr;
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{aref::ARef, Arc}, //
 };
 
 /// The family, as long as the value lives.
@@ -62,7 +62,7 @@ const PERM: OpFlags = OpFlags::UnsAdminPerm;
 
 static FAMILY: Family<Context> = Family::const_new(uapi::FAMILY_NAME, uapi::FAMILY_VERSION, &OPS);
 
-static OPS: [Op<Context>; 7] = [
+static OPS: [Op<Context>; 9] = [
     Op::dumpit::<Devices>(uapi::cmd::DEVICE_GET, PERM),
     Op::dumpit::<Tables>(uapi::cmd::TABLE_GET, PERM),
     Op::dumpit::<Flows>(uapi::cmd::FLOW_GET, PERM),
@@ -70,6 +70,8 @@ static OPS: [Op<Context>; 7] = [
     Op::dumpit::<Survey<Reasons>>(uapi::cmd::REASON_GET, PERM),
     Op::dumpit::<Survey<Evict>>(uapi::cmd::EVICT, PERM),
     Op::dumpit::<Survey<FlushDevice>>(uapi::cmd::FLUSH_DEVICE, PERM),
+    Op::dumpit::<Survey<Pin>>(uapi::cmd::PIN, PERM),
+    Op::dumpit::<Unpin>(uapi::cmd::UNPIN, PERM),
 ];
 
 /// How many steps a call of a dump makes.
@@ -82,7 +84,7 @@ static FILTER_POLICY: [NlaPolicy; FILTER] = {
     let mut policy = [const { NlaPolicy::NONE }; FILTER];
     policy[uapi::filter::IFINDEX as usize] = NlaPolicy::U32.min(1);
     policy[uapi::filter::STATE as usize] = NlaPolicy::U32.max(uapi::flow_state::LEFT as i16);
-    policy[uapi::filter::REASON as usize] = NlaPolicy::U32.max(uapi::reason::NEW_RULESET as i16);
+    policy[uapi::filter::REASON as usize] = NlaPolicy::U32.max(uapi::reason::MAX as i16);
     policy[uapi::filter::ADDRESS as usize] = NlaPolicy::bytes(16);
     policy[uapi::filter::PREFIX_LEN as usize] = NlaPolicy::U8.max(128);
     policy[uapi::filter::PORT as usize] = NlaPolicy::U16;
@@ -112,6 +114,15 @@ static WITH_TUPLE_OR_FILTER: [NlaPolicy; message::FILTER as usize + 1] = {
     let mut policy = [const { NlaPolicy::NONE }; message::FILTER as usize + 1];
     policy[message::TUPLE as usize] = NlaPolicy::nested(&TUPLE_POLICY);
     policy[message::FILTER as usize] = NlaPolicy::nested(&FILTER_POLICY);
+    policy
+};
+
+const PIN: usize = message::UNTIL_CLOSE as usize + 1;
+static TO_PIN: [NlaPolicy; PIN] = {
+    let mut policy = [const { NlaPolicy::NONE }; PIN];
+    policy[message::TUPLE as usize] = NlaPolicy::nested(&TUPLE_POLICY);
+    policy[message::TIMEOUT as usize] = NlaPolicy::U32.range(1, i16::MAX);
+    policy[message::UNTIL_CLOSE as usize] = NlaPolicy::FLAG;
     policy
 };
 
@@ -685,6 +696,116 @@ impl Visit for Evict {
     }
 }
 
+/// Finds the connection that a request names. Sleeps.
+fn find_conntrack(named: &Named, net: &Net, extack: Extack<'_>) -> Result<ARef<Conntrack>> {
+    Conntrack::find(net, named.zone.unwrap_or(0), &named.packets)
+        .ok_or_else(|| extack.err(ENOENT, c"conntrack has no such connection"))
+}
+
+/// Keeps a connection in software.
+struct Pin {
+    named: Named,
+    seconds: u32,
+    /// The port of the socket with which it ends, or 0.
+    owner: u32,
+    conntrack: Option<ARef<Conntrack>>,
+    count: u32,
+}
+
+impl Visit for Pin {
+    const POLICY: &'static [NlaPolicy] = &TO_PIN;
+
+    fn new(info: &GenlInfo<'_>) -> Result<Self> {
+        let tuple = info.require(message::TUPLE)?;
+        let until_close = info.attr(message::UNTIL_CLOSE).is_some();
+
+        Ok(Self {
+            named: read_named(tuple, info.extack())?,
+            seconds: info.require(message::TIMEOUT)?.u32()?,
+            owner: if until_close { info.snd_portid() } else { 0 },
+            conntrack: None,
+            count: 0,
+        })
+    }
+
+    fn begin(&mut self, msgs: &DumpMsgs<'_>, context: &Context, net: &Net) -> Result {
+        let extack = msgs.extack();
+        let monitor = context
+            .known_monitor(net)
+            .ok_or_else(|| extack.err(ENOENT, c"this namespace has no flowtable"))?;
+        let conntrack = find_conntrack(&self.named, net, extack)?;
+        let until = jiffies64() + u64::from(self.seconds) * ms(1000);
+
+        // From here on there is no new entry. Those that are there are torn down.
+        LeftFlows::pin(monitor.left(), &conntrack, until, self.owner).inspect_err(|&error| {
+            if error == ENOSPC {
+                extack.err(error, c"too many connections of this namespace are pinned");
+            }
+        })?;
+        self.conntrack = Some(conntrack);
+        Ok(())
+    }
+
+    fn takes(&self, entry: &FlowOffload) -> bool {
+        // To tear it down takes its connection.
+        let conntrack = match entry.is_leaving() {
+            true => None,
+            false => entry.get_conntrack(),
+        };
+        let is_pinned = matches!((&conntrack, &self.conntrack), (Some(its), Some(own))
+            if core::ptr::eq(&**its, &**own));
+        if is_pinned {
+            entry.teardown();
+        }
+        is_pinned
+    }
+
+    fn visit(&mut self, seen: Seen, place: &Where<'_>) {
+        // Its rules are not to wait for garbage collection.
+        if let Some(flow) = place.flow(&seen) {
+            flow.evict();
+        }
+        self.count += 1;
+    }
+
+    fn tell(&mut self, msgs: &mut DumpMsgs<'_>) -> Result<bool> {
+        put_count(msgs, self.count)
+    }
+}
+
+/// Lets a connection make entries again that was pinned.
+struct Unpin {
+    context: Arc<Context>,
+    named: Named,
+}
+
+impl Dump for Unpin {
+    type Data = Context;
+    const POLICY: &'static [NlaPolicy] = &WITH_TUPLE;
+
+    fn start(context: &Arc<Context>, info: &GenlInfo<'_>) -> Result<Self> {
+        let tuple = info.require(message::TUPLE)?;
+
+        Ok(Self {
+            context: context.clone(),
+            named: read_named(tuple, info.extack())?,
+        })
+    }
+
+    fn dump(&mut self, msgs: &mut DumpMsgs<'_>, net: &Net) -> Result<bool> {
+        let conntrack = find_conntrack(&self.named, net, msgs.extack())?;
+        let is_unpinned = self
+            .context
+            .known_monitor(net)
+            .is_some_and(|monitor| monitor.left().unpin(&conntrack));
+
+        match is_unpinned {
+            true => put_count(msgs, 1),
+            false => Err(msgs.extack().err(ENOENT, c"this connection is not pinned")),
+        }
+    }
+}
+
 /// Takes all rules out of a device.
 struct FlushDevice {
     ifindex: u32,
@@ -816,12 +937,11 @@ struct Reasons {
 }
 
 /// By reason and origin.
-type ReasonCounts =
-    [[u32; uapi::origin::DRIVER as usize + 1]; uapi::reason::LEFT_TO_HOST as usize + 1];
+type ReasonCounts = [[u32; uapi::origin::DRIVER as usize + 1]; uapi::reason::MAX as usize + 1];
 
 impl Reasons {
     const NONE: ReasonCounts =
-        [[0; uapi::origin::DRIVER as usize + 1]; uapi::reason::LEFT_TO_HOST as usize + 1];
+        [[0; uapi::origin::DRIVER as usize + 1]; uapi::reason::MAX as usize + 1];
 
     /// Counts a flow once for each.
     fn add(counts: &mut ReasonCounts, whys: impl Iterator<Item = (Reason, Origin)> + Clone) {

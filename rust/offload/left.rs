@@ -51,12 +51,18 @@ struct Left {
     why: (Direction, Why),
     /// What the host did with it: if that changes, it makes entries again.
     view: Option<KBox<HostView>>,
+    /// If it is pinned, the port of the netlink socket with which that ends, or 0.
+    owner: u32,
 }
 
 impl Left {
     /// A minute, and twice as long each time. It is a guess that the next entry will be better.
     fn wait(&self) -> u64 {
         ms(60_000) << self.times.saturating_sub(1).min(6)
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.why.1.reason == Reason::Pinned
     }
 
     /// Returns whether the ruleset has let packets of both directions pass since the connection was left; one of
@@ -105,6 +111,10 @@ pub(super) struct LeftFlows {
     changes: Atomic<u64>,
     /// Those to be added.
     new: Queue<NewLeft>,
+    /// How many are pinned; changed with the lock of `flows` held.
+    pins: Atomic<usize>,
+    /// The ports of netlink sockets that were closed.
+    closed: Queue<u32>,
 }
 
 impl LeftFlows {
@@ -112,6 +122,8 @@ impl LeftFlows {
     const SWEEP_MS: u32 = 1000;
     /// How many are looked at before others may have the lock.
     const BATCH: usize = 64;
+    /// How many may be pinned.
+    const MAX_PINS: usize = 1024;
 
     /// Sleeps; fails with `ENOMEM`.
     pub(super) fn new(workqueue: &Arc<Workqueue>, net: &Arc<NetRef>) -> Result<Arc<Worker<Self>>> {
@@ -124,6 +136,8 @@ impl LeftFlows {
                 generation: Atomic::new(0),
                 changes: Atomic::new(0),
                 new: Queue::new(),
+                pins: Atomic::new(0),
+                closed: Queue::new(),
             },
         )
     }
@@ -190,28 +204,14 @@ impl LeftFlows {
         why: (Direction, Why),
     ) -> Result {
         let mut flows = worker.flows.lock();
-        let key = Self::key(conntrack);
 
         if worker.generation.load(Relaxed) != generation {
             return Err(EAGAIN);
         }
-        if flows.get(&key).is_none() {
-            let left = Left {
-                conntrack: conntrack.into(),
-                changes: 0,
-                until: 0,
-                times: 0,
-                end: 0,
-                is_back: true,
-                why,
-                view: None,
-            };
-            flows.try_create_and_insert(key, left, GFP_KERNEL_ACCOUNT)?;
-            worker.count.fetch_add(1, Relaxed);
-        }
-        let Some(left) = flows.get_mut(&key) else {
+        let left = worker.find_or_insert(&mut flows, conntrack, why)?;
+        if left.is_pinned() {
             return Ok(());
-        };
+        }
         left.changes = worker.changes.load(Relaxed);
         left.times = left.times.saturating_add(is_guess(&why).into());
         left.until = jiffies64() + left.wait();
@@ -223,6 +223,116 @@ impl LeftFlows {
         drop(old);
         worker.queue_delayed(ms(Self::SWEEP_MS));
         Ok(())
+    }
+
+    /// Returns what is known of a connection, of which nothing is known at first. Fails with `ENOMEM`.
+    fn find_or_insert<'a>(
+        &self,
+        flows: &'a mut RBTree<usize, Left>,
+        conntrack: &Conntrack,
+        why: (Direction, Why),
+    ) -> Result<&'a mut Left> {
+        let key = Self::key(conntrack);
+
+        if flows.get(&key).is_none() {
+            let left = Left {
+                conntrack: conntrack.into(),
+                changes: 0,
+                until: 0,
+                times: 0,
+                end: 0,
+                is_back: true,
+                why,
+                view: None,
+                owner: 0,
+            };
+            flows.try_create_and_insert(key, left, GFP_KERNEL_ACCOUNT)?;
+            self.count.fetch_add(1, Relaxed);
+        }
+        flows.get_mut(&key).ok_or(EINVAL)
+    }
+
+    /// Has a connection make no entry until `until`, in jiffies, and no longer than the netlink socket with the
+    /// port `owner` is open, if that is not 0. Sleeps; fails with `ENOMEM`, or `ENOSPC` if there are too many.
+    pub(super) fn pin(
+        worker: &Worker<Self>,
+        conntrack: &Conntrack,
+        until: u64,
+        owner: u32,
+    ) -> Result {
+        let why = (Direction::Original, Why::new(Reason::Pinned));
+        let mut flows = worker.flows.lock();
+        let is_pinned = flows
+            .get(&Self::key(conntrack))
+            .is_some_and(Left::is_pinned);
+
+        if !is_pinned && worker.pins.load(Relaxed) >= Self::MAX_PINS {
+            return Err(ENOSPC);
+        }
+        let left = worker.find_or_insert(&mut flows, conntrack, why)?;
+        if !is_pinned {
+            worker.pins.fetch_add(1, Relaxed);
+        }
+        left.until = until;
+        left.is_back = false;
+        left.why = why;
+        left.owner = owner;
+        let old = left.view.take();
+        conntrack.set_no_entry(true);
+        drop(flows);
+        drop(old);
+        worker.queue_delayed(ms(Self::SWEEP_MS));
+        Ok(())
+    }
+
+    /// Lets a connection make entries again that is pinned; returns whether it was. Sleeps.
+    pub(super) fn unpin(&self, conntrack: &Conntrack) -> bool {
+        let mut flows = self.flows.lock();
+        let key = Self::key(conntrack);
+
+        if !flows.get(&key).is_some_and(Left::is_pinned) {
+            return false;
+        }
+        let removed = flows.remove(&key);
+        self.pins.fetch_sub(1, Relaxed);
+        self.count.fetch_sub(1, Relaxed);
+        conntrack.set_no_entry(false);
+        drop(flows);
+        drop(removed);
+        true
+    }
+
+    /// A generic netlink socket is closed. Does not sleep.
+    pub(super) fn socket_closed(worker: &Worker<Self>, portid: u32) {
+        if worker.pins.load(Relaxed) > 0 {
+            // Without memory, all end that have an owner.
+            worker.closed.put(portid);
+            worker.queue();
+        }
+    }
+
+    /// Lets those connections make entries again that were pinned until a socket was closed.
+    fn unpin_closed(&self) {
+        let (closed, is_lost) = self.closed.take();
+
+        for portid in closed {
+            self.unpin_owned(|owner| owner == portid);
+        }
+        if is_lost {
+            self.unpin_owned(|owner| owner != 0);
+        }
+    }
+
+    fn unpin_owned(&self, is_owner: impl Fn(u32) -> bool) {
+        let mut flows = self.flows.lock();
+
+        for left in flows.values_mut() {
+            if left.is_pinned() && is_owner(left.owner) {
+                // The next sweep removes it.
+                left.until = 0;
+                left.conntrack.set_no_entry(false);
+            }
+        }
     }
 
     /// Calls `f` for up to `max` of the connections that make no entries, from `from` on. Returns where to go
@@ -256,7 +366,12 @@ impl LeftFlows {
             return;
         }
         let mut flows = self.flows.lock();
-        let removed = flows.remove(&Self::key(conntrack));
+        let key = Self::key(conntrack);
+        // Its entry was being made when it was pinned, and will be gone.
+        if flows.get(&key).is_some_and(Left::is_pinned) {
+            return;
+        }
+        let removed = flows.remove(&key);
         if let Some(left) = &removed {
             left.conntrack.set_no_entry(false);
             self.count.fetch_sub(1, Relaxed);
@@ -270,6 +385,7 @@ impl LeftFlows {
         // What the work has taken out of the queue is not added any more.
         self.generation.fetch_add(1, Relaxed);
         self.count.store(0, Relaxed);
+        self.pins.store(0, Relaxed);
         let old = core::mem::take(&mut *flows);
         drop(flows);
 
@@ -289,6 +405,10 @@ impl LeftFlows {
         if left.is_back {
             return now < left.until + left.wait();
         }
+        if left.is_pinned() && now >= left.until {
+            left.conntrack.set_no_entry(false);
+            return false;
+        }
         // Only packets need a way.
         if left.end == left.conntrack.end() {
             return true;
@@ -297,6 +417,9 @@ impl LeftFlows {
         left.conntrack.assure_left();
         if !left.conntrack.is_in_hardware() {
             left.conntrack.end_liberal();
+        }
+        if left.is_pinned() {
+            return true;
         }
 
         let changes = self.changes.load(Relaxed);
@@ -342,6 +465,7 @@ impl LeftFlows {
                 cursor.move_next()?
             } else {
                 self.count.fetch_sub(1, Relaxed);
+                self.pins.fetch_sub(left.is_pinned().into(), Relaxed);
                 cursor.remove_current().0?
             };
         }
@@ -370,6 +494,7 @@ impl Work for LeftFlows {
             }
             cond_resched();
         }
+        self.unpin_closed();
     }
 
     fn run_delayed(&self, worker: &Worker<Self>) {

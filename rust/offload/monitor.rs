@@ -623,6 +623,7 @@ impl NetHandler for Worker<Monitor> {
                 self.outdate_plain(event);
                 return;
             }
+            Event::SocketClosed(portid) => return LeftFlows::socket_closed(&self.left, portid),
             Event::Neighbour { .. }
             | Event::NeighbourFailed { .. }
             | Event::Device(_)

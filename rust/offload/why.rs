@@ -61,6 +61,7 @@ pub(super) enum Reason {
     Ending = reason::ENDING,
     LeftToHost = reason::LEFT_TO_HOST,
     NewRuleset = reason::NEW_RULESET,
+    Pinned = reason::PINNED,
 }
 
 impl Reason {
@@ -90,7 +91,8 @@ impl Reason {
             | Self::Mtu
             | Self::RouteTunnel
             | Self::Prepare
-            | Self::OtherDirection => Origin::Module,
+            | Self::OtherDirection
+            | Self::Pinned => Origin::Module,
             Self::NotBound
             | Self::IngressTag
             | Self::VlanRewrite

@@ -166,6 +166,8 @@ impl NlaPolicy {
 
     /// Is refused.
     pub(crate) const NONE: Self = Self::new(bindings::NLA_UNSPEC);
+    /// Is there or not.
+    pub(crate) const FLAG: Self = Self::new(bindings::NLA_FLAG);
     /// A number of 8 bits.
     pub(crate) const U8: Self = Self::new(bindings::NLA_U8);
     /// A number of 16 bits.
@@ -186,6 +188,14 @@ impl NlaPolicy {
         self.0.validation_type = bindings::nla_policy_validation_NLA_VALIDATE_MAX as u8;
         self.0.__bindgen_anon_1.__bindgen_anon_1 =
             bindings::nla_policy__bindgen_ty_1__bindgen_ty_1 { min: 0, max };
+        self
+    }
+
+    /// Not less than `min`, and not more than `max`.
+    pub(crate) const fn range(mut self, min: i16, max: i16) -> Self {
+        self.0.validation_type = bindings::nla_policy_validation_NLA_VALIDATE_RANGE as u8;
+        self.0.__bindgen_anon_1.__bindgen_anon_1 =
+            bindings::nla_policy__bindgen_ty_1__bindgen_ty_1 { min, max };
         self
     }
 

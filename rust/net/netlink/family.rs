@@ -112,6 +112,11 @@ impl<'a> GenlInfo<'a> {
         }
     }
 
+    /// Returns the port of the socket that has sent the request.
+    pub(crate) fn snd_portid(&self) -> u32 {
+        self.get().snd_portid
+    }
+
     /// Returns the attribute of this type, if it is there.
     pub(crate) fn attr(&self, attrtype: u16) -> Option<Attr<'a>> {
         let attrs = self.get().attrs;

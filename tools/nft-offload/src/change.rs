@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `evict` and `flush`: what changes something.
+//! `evict`, `flush`, `pin`, `unpin` and `capture`: what changes something.
 
 use crate::{
+    conntrack,
     failure::{Failure, NOT_FOUND, USAGE},
     family::Offload,
     flows::{ifindex, names},
@@ -11,7 +12,20 @@ use crate::{
     tuple::{Query, Tuple},
     why::{find_flows, is_ending},
 };
-use serde_json::json;
+use serde_json::{json, Value};
+use std::{os::unix::process::ExitStatusExt, process::Command};
+
+/// One connection, or all that are meant.
+fn the_one(query: &Query, tuples: Vec<Tuple>, all: bool, none: &str) -> Result<Vec<Tuple>, Failure> {
+    match tuples.len() {
+        0 => Err(Failure::new(NOT_FOUND, none)),
+        2.. if !all => {
+            let text = format!("'{query}' means {} connections: say more of the one, or --all", tuples.len());
+            Err(Failure::new(USAGE, text))
+        }
+        _ => Ok(tuples),
+    }
+}
 
 pub fn evict(arguments: &[String], all: bool, out: &mut Output) -> Result<u8, Failure> {
     let query = Query::parse(arguments).map_err(|text| Failure::new(USAGE, text))?;
@@ -24,19 +38,8 @@ pub fn evict(arguments: &[String], all: bool, out: &mut Output) -> Result<u8, Fa
             }
         }
     })?;
-    match tuples.len() {
-        0 => {
-            return Err(Failure::new(
-                NOT_FOUND,
-                format!("no flowtable has a connection '{query}': see 'nft-offload flows'"),
-            ))
-        }
-        2.. if !all => {
-            let text = format!("'{query}' means {} connections: say more of the one, or --all", tuples.len());
-            return Err(Failure::new(USAGE, text));
-        }
-        _ => {}
-    }
+    let none = format!("no flowtable has a connection '{query}': see 'nft-offload flows'");
+    let tuples = the_one(&query, tuples, all, &none)?;
     let mut evicted = 0;
     for tuple in tuples {
         match offload.take_out(&tuple.to_string(), op::EVICT, &json!({ "tuple": tuple.to_value() })) {
@@ -64,4 +67,70 @@ pub fn flush(device: &str, out: &mut Output) -> Result<u8, Failure> {
         out.line(format!("{device}: {} taken out; what goes on sending comes back", many(count, "connection")))?;
     }
     Ok(0)
+}
+
+/// The connections of conntrack that are meant.
+fn connections(arguments: &[String], all: bool) -> Result<Vec<Tuple>, Failure> {
+    let query = Query::parse(arguments).map_err(|text| Failure::new(USAGE, text))?;
+    let mut tuples = vec![];
+    conntrack::find(&query, |connection| tuples.push(connection.original))
+        .map_err(|error| Failure::about("conntrack's connections", &error))?;
+    the_one(&query, tuples, all, &format!("conntrack has no connection '{query}': see 'conntrack -L'"))
+}
+
+/// Asks for each of these; returns how many of them there still were.
+fn ask_for(offload: &mut Offload, tuples: &[Tuple], operation: u8, with: &Value) -> Result<usize, Failure> {
+    let mut met = 0;
+    for tuple in tuples {
+        let mut request = with.clone();
+        request["tuple"] = tuple.to_value();
+        match offload.take_out(&tuple.to_string(), operation, &request) {
+            Ok(_) => met += 1,
+            Err(failure) if failure.status == NOT_FOUND && tuples.len() > 1 => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(met)
+}
+
+pub fn pin(arguments: &[String], all: bool, seconds: u32, out: &mut Output) -> Result<u8, Failure> {
+    let mut offload = Offload::open()?;
+    let tuples = connections(arguments, all)?;
+    let pinned = ask_for(&mut offload, &tuples, op::PIN, &json!({ "timeout": seconds }))?;
+    if out.json {
+        out.object(&json!({ "count": pinned }))?;
+    } else {
+        let what = many(pinned as u64, "connection");
+        out.line(format!("{what} kept in software for {seconds} s, or until 'nft-offload unpin'"))?;
+    }
+    Ok(0)
+}
+
+pub fn unpin(arguments: &[String], all: bool, out: &mut Output) -> Result<u8, Failure> {
+    let mut offload = Offload::open()?;
+    let tuples = connections(arguments, all)?;
+    let unpinned = ask_for(&mut offload, &tuples, op::UNPIN, &json!({}))?;
+    if out.json {
+        out.object(&json!({ "count": unpinned }))?;
+    } else {
+        out.line(format!("{} may get into hardware again", many(unpinned as u64, "connection")))?;
+    }
+    Ok(0)
+}
+
+/// Runs a command; as long as it runs, the connections are in software. Returns the command's status.
+pub fn capture(arguments: &[String], all: bool, command: &[String]) -> Result<u8, Failure> {
+    const SECONDS: u32 = 32767;
+    // The pins end with its socket.
+    let mut offload = Offload::open()?;
+    let tuples = connections(arguments, all)?;
+    let request = json!({ "timeout": SECONDS, "until-close": true });
+    let pinned = ask_for(&mut offload, &tuples, op::PIN, &request)?;
+    eprintln!("nft-offload: {} in software until '{}' ends", many(pinned as u64, "connection"), command.join(" "));
+    let status = Command::new(&command[0])
+        .args(&command[1..])
+        .status()
+        .map_err(|error| Failure::new(NOT_FOUND, format!("{} cannot be run: {error}", command[0])))?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }

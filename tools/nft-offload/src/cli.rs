@@ -121,6 +121,42 @@ pub fn command() -> Command {
                 .arg(connection()),
         )
         .subcommand(
+            Command::new("pin")
+                .about("Keeps a connection in software, where tcpdump and the ruleset see all of its packets")
+                .arg(
+                    value("for", "SECONDS", "For how long")
+                        .default_value("300")
+                        .value_parser(value_parser!(u32).range(1..=32767)),
+                )
+                .arg(flag("all", "All that are meant, if they are several"))
+                .arg(connection()),
+        )
+        .subcommand(
+            Command::new("unpin")
+                .about("Lets a connection get into hardware again that was pinned")
+                .arg(flag("all", "All that are meant, if they are several"))
+                .arg(connection()),
+        )
+        .subcommand(
+            Command::new("capture")
+                .about("Runs a command, such as tcpdump, and keeps a connection in software as long as that runs")
+                .long_about(
+                    "Runs a command, such as tcpdump, and keeps a connection in software as long as that runs, however it \
+                     ends:\n\n  nft-offload capture 192.0.2.1:443 -- tcpdump -ni eth0 port 443\n\n\
+                     Exits with the command's status, or 128 and the signal's number.",
+                )
+                .arg(flag("all", "All that are meant, if they are several"))
+                .arg(connection())
+                .arg(
+                    Arg::new("command")
+                        .value_name("COMMAND")
+                        .required(true)
+                        .num_args(1..)
+                        .last(true)
+                        .help("What to run, with its arguments"),
+                ),
+        )
+        .subcommand(
             Command::new("flush")
                 .about("Takes all rules out of a device; connections that go on sending come back")
                 .arg(Arg::new("device").value_name("DEVICE").required(true).help("Its name")),

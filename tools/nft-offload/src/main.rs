@@ -49,6 +49,14 @@ fn run(arguments: &clap::ArgMatches, out: &mut Output) -> Result<u8, Failure> {
         Some(("why", arguments)) => why::why(&words(arguments, "connection"), out),
         Some(("audit", _)) => audit::audit(out),
         Some(("evict", arguments)) => change::evict(&words(arguments, "connection"), arguments.get_flag("all"), out),
+        Some(("pin", arguments)) => {
+            let seconds = *arguments.get_one("for").unwrap_or(&300);
+            change::pin(&words(arguments, "connection"), arguments.get_flag("all"), seconds, out)
+        }
+        Some(("unpin", arguments)) => change::unpin(&words(arguments, "connection"), arguments.get_flag("all"), out),
+        Some(("capture", arguments)) => {
+            change::capture(&words(arguments, "connection"), arguments.get_flag("all"), &words(arguments, "command"))
+        }
         Some(("flush", arguments)) => change::flush(&words(arguments, "device")[0], out),
         Some(("metrics", arguments)) => metrics::metrics(arguments.get_one("output"), out),
         Some(("report", arguments)) => report::report(arguments.get_flag("mask"), arguments.get_one("output"), out),

@@ -159,6 +159,10 @@ pub fn advice(reason: Reason) -> Advice {
             "the ruleset has changed, and has yet to let packets of both directions pass",
             "Nothing: it comes back within seconds, if the ruleset lets it.",
         ),
+        Reason::Pinned => (
+            "the connection is kept in software on request, 'nft-offload pin' or 'capture'",
+            "Nothing: it comes back when the time is over. 'nft-offload unpin' ends it now.",
+        ),
     };
     Advice { why, remedy }
 }
