@@ -4,7 +4,8 @@
 //!
 //! An entry whose packets the host would not send as the entry does is torn down, and its connection
 //! gets `IPS_NAT_CLASH`, with which `nft_flow_offload_eval()` makes no other entry: the connection is
-//! as one without a flowtable. When something has changed, it may make entries again.
+//! as one without a flowtable. When something has changed, it may make entries again. Users may have a
+//! connection left to the host, too, for a time: it is pinned.
 
 use crate::{
     net::{
