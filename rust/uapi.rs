@@ -29,7 +29,7 @@ constants!(
 constants!(
     /// Attributes of requests and messages.
     message: u16, NFT_OFFLOAD_A_MESSAGE_
-    DEVICE TABLE FLOW TOTAL REASON_COUNT TUPLE FILTER IFINDEX COUNT TIMEOUT UNTIL_CLOSE
+    DEVICE TABLE FLOW TOTAL REASON_COUNT TUPLE FILTER IFINDEX COUNT TIMEOUT
 );
 constants!(
     /// Attributes of a flowtable.

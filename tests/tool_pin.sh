@@ -25,9 +25,12 @@ back() { flow_send_until tcp $LIMIT rules_are 4; }
 
 load_module report_ms=0 ruleset_s=2
 topology
-check "no flowtable: nothing can be pinned" ends 6 pin :5001
-flowtable_ruleset | load_ruleset
 flow_open tcp tcp4 5001
+load_ruleset <<<"table inet plain { chain forward { type filter hook forward priority 0; ct state new; }; }"
+flow_send tcp 1000
+check "no flowtable: nothing can be pinned" says "this namespace has no flowtable" pin :5001
+flowtable_ruleset | load_ruleset
+flow_send tcp 1000
 flow_open udp udp6 5002
 check "two connections are in the NIC" wait_rules 4
 
@@ -40,14 +43,16 @@ check "it has no entry" fails has_entry -p tcp
 check "why says so" says "kept in software on request" why :5001
 check "flows says so" holds '[.flows[] | select(.original.state == "left" and .original.why[0].reason == "pinned")] | length == 1' flows
 check "reasons says so" holds '[.reasons[] | select(.reason == "pinned" and .by == "module" and .flows == 1)] | length == 1' reasons
-check "another namespace knows nothing of it" on "$client" $TOOL flows
+check "another namespace knows nothing of it" fails grep -F 192.168.1.2 <(on "$client" $TOOL flows)
 check "unpin" says "1 connection may get into hardware again" unpin :5001
 check "it gets back into the NIC" back
 
-check "pin for a second" ends 0 pin --for 1 :5001
+check "pin for two seconds" ends 0 pin --for 2 :5001
+check "its rules are gone" busywait $LIMIT rules_are 2
 check "it gets back into the NIC when that is over" back
 
-check "capture ends as its command" ends 3 capture :5001 -- sh -c 'exit 3'
+check "capture ends as its command" ends 3 capture :5001 -- sh -c \
+	'until [ "$(grep -c 5001 <$0)" = 0 ]; do :; done; exit 3' $NIC/rules
 check "it gets back into the NIC then" back
 mkfifo "$_output.fifo"
 on "$router" $TOOL capture :5001 -- cat "$_output.fifo" 2>/dev/null &
@@ -56,8 +61,22 @@ check "capture: the connection is in software" busywait $LIMIT rules_are 2
 check "capture: the host sees its packets" in_software tcp 1000
 pkill -KILL -f "$TOOL capture"
 check "capture is killed: it gets back into the NIC" back
+
+# Two, and a time, each for itself; and a new ruleset.
+on "$router" $TOOL capture :5001 -- cat "$_output.fifo" 2>/dev/null &
+other=$!
+check "capture anew: the connection is in software" busywait $LIMIT rules_are 2
+check "another capture of it ends" ends 0 capture :5001 -- true
+check "pinned for a second, too" ends 0 pin --for 1 :5001
+busywait $LIMIT is_later $((${EPOCHREALTIME/./} + 2500000))
+on "$router" nft flush ruleset
+flowtable_ruleset | load_ruleset
+check "the other connection is in the NIC" flow_send_until udp $LIMIT rules_are 2
+check "the first capture still sees its packets" in_software tcp 1000
+check "unpin ends all of that" ends 0 unpin :5001
+check "it gets back into the NIC after that" back
 : >"$_output.fifo"
-wait "$capture" 2>/dev/null || true
+wait "$capture" "$other" 2>/dev/null || true
 
 # The answers of one are dropped from now on, so that it waits for these to pass.
 flow_flood udp

@@ -77,10 +77,11 @@ four_flows_end
 
 # Nor if newer entries of the same connections wait for them to go.
 four_flows
-nic latency_us 300000
+nic latency_us $((300000 * SLOWNESS))
 nic apart nic1
 on "$router" ip link set nic1 mtu 1400
 check "newer entries are made" flows_go_on
+check "rules of older ones are there" rules_are 1 -ge
 on "$router" nft 'delete flowtable inet fw ft { devices = { nic1 }; }'
 check "nft delete flowtable device, while newer entries wait: no rule is left" rules_are 0
 nic apart none

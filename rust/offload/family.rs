@@ -27,7 +27,7 @@ use crate::{
         device::{OffloadDevice, Port},
         device_stats::{Errors, Latency},
         hw_flow::HwFlow,
-        left::{LeftFlow, LeftFlows},
+        left::{LeftFlow, LeftFlows, PinEnd},
         monitor::Monitor,
         report::{
             dirs_of_left, put_left, with_whereabouts, Filter, FlowReport, Named, Seen, State,
@@ -117,12 +117,10 @@ static WITH_TUPLE_OR_FILTER: [NlaPolicy; message::FILTER as usize + 1] = {
     policy
 };
 
-const PIN: usize = message::UNTIL_CLOSE as usize + 1;
-static TO_PIN: [NlaPolicy; PIN] = {
-    let mut policy = [const { NlaPolicy::NONE }; PIN];
+static TO_PIN: [NlaPolicy; message::TIMEOUT as usize + 1] = {
+    let mut policy = [const { NlaPolicy::NONE }; message::TIMEOUT as usize + 1];
     policy[message::TUPLE as usize] = NlaPolicy::nested(&TUPLE_POLICY);
     policy[message::TIMEOUT as usize] = NlaPolicy::U32.range(1, i16::MAX);
-    policy[message::UNTIL_CLOSE as usize] = NlaPolicy::FLAG;
     policy
 };
 
@@ -705,9 +703,7 @@ fn find_conntrack(named: &Named, net: &Net, extack: Extack<'_>) -> Result<ARef<C
 /// Keeps a connection in software.
 struct Pin {
     named: Named,
-    seconds: u32,
-    /// The port of the socket with which it ends, or 0.
-    owner: u32,
+    end: PinEnd,
     conntrack: Option<ARef<Conntrack>>,
     count: u32,
 }
@@ -717,12 +713,14 @@ impl Visit for Pin {
 
     fn new(info: &GenlInfo<'_>) -> Result<Self> {
         let tuple = info.require(message::TUPLE)?;
-        let until_close = info.attr(message::UNTIL_CLOSE).is_some();
+        let end = match info.attr(message::TIMEOUT) {
+            Some(seconds) => PinEnd::At(jiffies64() + u64::from(seconds.u32()?) * ms(1000)),
+            None => PinEnd::SocketClosed(info.snd_portid()),
+        };
 
         Ok(Self {
             named: read_named(tuple, info.extack())?,
-            seconds: info.require(message::TIMEOUT)?.u32()?,
-            owner: if until_close { info.snd_portid() } else { 0 },
+            end,
             conntrack: None,
             count: 0,
         })
@@ -734,10 +732,9 @@ impl Visit for Pin {
             .known_monitor(net)
             .ok_or_else(|| extack.err(ENOENT, c"this namespace has no flowtable"))?;
         let conntrack = find_conntrack(&self.named, net, extack)?;
-        let until = jiffies64() + u64::from(self.seconds) * ms(1000);
 
         // From here on there is no new entry. Those that are there are torn down.
-        LeftFlows::pin(monitor.left(), &conntrack, until, self.owner).inspect_err(|&error| {
+        LeftFlows::pin(monitor.left(), &conntrack, self.end).inspect_err(|&error| {
             if error == ENOSPC {
                 extack.err(error, c"too many connections of this namespace are pinned");
             }

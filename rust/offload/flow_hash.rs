@@ -193,14 +193,17 @@ impl<T: Hashed> HashTable<T> {
         get(&self.first, first)
     }
 
-    /// Returns an object of which `is` is true, from the part `from` of the table on, and the part that it is
-    /// in. Sleeps; `is` must not.
-    pub(super) fn find(&self, from: usize, is: impl Fn(&T) -> bool) -> Option<(usize, Arc<T>)> {
-        (from..SHARDS).find_map(|part| {
-            let shard = self.first[part].lock();
-            let found = shard.slots.iter().flatten().find(|object| is(object))?;
-            Some((part, found.clone()))
-        })
+    /// The parts of the table.
+    pub(super) const PARTS: core::ops::Range<usize> = 0..SHARDS;
+
+    /// Returns the objects of a part of which `is` is true. Sleeps; `is` must not. Fails with `ENOMEM`.
+    pub(super) fn some(&self, part: usize, is: impl Fn(&T) -> bool) -> Result<KVec<Arc<T>>> {
+        let mut found = KVec::new();
+        let shard = self.first[part].lock();
+        for object in shard.slots.iter().flatten().filter(|object| is(object)) {
+            found.push(object.clone(), GFP_KERNEL)?;
+        }
+        Ok(found)
     }
 
     /// Removes an object, as far as it is there and no newer one has its place. Sleeps.

@@ -869,8 +869,19 @@ impl HwFlow {
         BOTH.into_iter().find(is_there).map(Direction::reverse)
     }
 
+    /// Returns whether [`Self::is_leaving`] may be true. Does not sleep.
+    pub(super) fn may_be_leaving(&self, port: &Arc<Port>) -> bool {
+        let state = self.lock();
+        let has_predecessors = state
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.predecessors.iter().any(Option::is_some));
+        drop(state);
+        has_predecessors || self.is_one_leaving(port)
+    }
+
     /// Returns whether the rule that sends to this port is being removed, this flow's or an older one's of the same
-    /// packets, and the driver has not failed to. Does not sleep.
+    /// packets, and the driver has not failed to. Sleeps.
     pub(super) fn is_leaving(&self, port: &Arc<Port>) -> bool {
         let state = self.lock();
         let predecessors = match &state.trouble {
@@ -1103,6 +1114,10 @@ impl HwFlow {
         for dir in BOTH {
             wanted[dir as usize] &= !entry.is_left_to_host(dir);
         }
+        // What is on its way out goes first: then it is offered again.
+        if self.lock().rules.iter().any(|rule| rule.is_leaving()) {
+            return first.map_or(Ok(()), Err);
+        }
         for (dir, cause) in self.ask_for_room(&ports, &wanted, now) {
             if !partial {
                 return Err(refusal(dir, cause));
@@ -1115,7 +1130,7 @@ impl HwFlow {
         }
 
         let mut state = self.lock();
-        // What is on its way out goes first, and a device that leaves withdraws what it finds: it is offered again.
+        // As a device does that leaves, which withdraws what it finds.
         let is_leaving = state.rules.iter().any(|rule| rule.is_leaving())
             || ports.iter().flatten().any(|port| port.is_leaving());
         if state.phase == Phase::Tracked && !is_leaving {

@@ -12,7 +12,10 @@ use crate::{
         namespace::Net,
         notifier::NetRef, //
     },
-    netfilter::conntrack::{Conntrack, Direction},
+    netfilter::{
+        conntrack::{Conntrack, Direction},
+        known::dump_flags, //
+    },
     offload::{
         route::{last_marks, HostView, LastPackets},
         why::{Reason, Why}, //
@@ -21,7 +24,7 @@ use crate::{
     work::{cond_resched, Queue, Work, Worker, Workqueue}, //
 };
 use kernel::{
-    alloc::flags::GFP_KERNEL_ACCOUNT,
+    alloc::{flags::GFP_KERNEL_ACCOUNT, Flags},
     new_mutex,
     prelude::*,
     rbtree::RBTree,
@@ -52,8 +55,43 @@ struct Left {
     why: (Direction, Why),
     /// What the host did with it: if that changes, it makes entries again.
     view: Option<KBox<HostView>>,
-    /// If it is pinned, the port of the netlink socket with which that ends, or 0.
-    owner: u32,
+    pin: Option<Pinned>,
+}
+
+/// A user has the connection kept in software.
+#[derive(Default)]
+struct Pinned {
+    /// Until then, in jiffies.
+    until: u64,
+    /// The ports of netlink sockets, as long as these are open.
+    owners: KVec<u32>,
+}
+
+impl Pinned {
+    fn try_clone(&self) -> Result<Self> {
+        let mut owners = KVec::new();
+        owners.extend_from_slice(&self.owners, dump_flags())?;
+        Ok(Self {
+            until: self.until,
+            owners,
+        })
+    }
+
+    /// How many sockets there may be.
+    const MAX_OWNERS: usize = 16;
+
+    fn is_over(&self, now: u64) -> bool {
+        self.owners.is_empty() && now >= self.until
+    }
+}
+
+/// When a pin ends.
+#[derive(Clone, Copy)]
+pub(super) enum PinEnd {
+    /// In jiffies.
+    At(u64),
+    /// When the netlink socket with this port is closed.
+    SocketClosed(u32),
 }
 
 impl Left {
@@ -63,7 +101,7 @@ impl Left {
     }
 
     fn is_pinned(&self) -> bool {
-        self.why.1.reason == Reason::Pinned
+        self.pin.is_some()
     }
 
     /// Returns whether the ruleset has let packets of both directions pass since the connection was left; one of
@@ -112,8 +150,9 @@ pub(super) struct LeftFlows {
     changes: Atomic<u64>,
     /// Those to be added.
     new: Queue<NewLeft>,
-    /// How many are pinned; changed with the lock of `flows` held.
+    /// How many are pinned, and how many sockets keep them; changed with the lock of `flows` held.
     pins: Atomic<usize>,
+    owners: Atomic<usize>,
     /// The ports of netlink sockets that were closed.
     closed: Queue<u32>,
 }
@@ -138,6 +177,7 @@ impl LeftFlows {
                 changes: Atomic::new(0),
                 new: Queue::new(),
                 pins: Atomic::new(0),
+                owners: Atomic::new(0),
                 closed: Queue::new(),
             },
         )
@@ -209,7 +249,7 @@ impl LeftFlows {
         if worker.generation.load(Relaxed) != generation {
             return Err(EAGAIN);
         }
-        let left = worker.find_or_insert(&mut flows, conntrack, why)?;
+        let left = worker.find_or_insert(&mut flows, conntrack, why, GFP_KERNEL_ACCOUNT)?;
         if left.is_pinned() {
             return Ok(());
         }
@@ -232,6 +272,7 @@ impl LeftFlows {
         flows: &'a mut RBTree<usize, Left>,
         conntrack: &Conntrack,
         why: (Direction, Why),
+        flags: Flags,
     ) -> Result<&'a mut Left> {
         let key = Self::key(conntrack);
 
@@ -245,43 +286,48 @@ impl LeftFlows {
                 is_back: true,
                 why,
                 view: None,
-                owner: 0,
+                pin: None,
             };
-            flows.try_create_and_insert(key, left, GFP_KERNEL_ACCOUNT)?;
+            flows.try_create_and_insert(key, left, flags)?;
             self.count.fetch_add(1, Relaxed);
         }
         flows.get_mut(&key).ok_or(EINVAL)
     }
 
-    /// Has a connection make no entry until `until`, in jiffies, and no longer than the netlink socket with the
-    /// port `owner` is open, if that is not 0. Sleeps; fails with `ENOMEM`, or `ENOSPC` if there are too many.
-    pub(super) fn pin(
-        worker: &Worker<Self>,
-        conntrack: &Conntrack,
-        until: u64,
-        owner: u32,
-    ) -> Result {
+    /// Has a connection make no entry until `end`, and those that were asked for before. Called within a dump:
+    /// sleeps, but waits for no memory; fails with `ENOMEM`, or `ENOSPC` if there are too many.
+    pub(super) fn pin(worker: &Worker<Self>, conntrack: &Conntrack, end: PinEnd) -> Result {
         let why = (Direction::Original, Why::new(Reason::Pinned));
         let mut flows = worker.flows.lock();
-        let is_pinned = flows
-            .get(&Self::key(conntrack))
-            .is_some_and(Left::is_pinned);
+        let known = flows.get(&Self::key(conntrack));
+        let mut pin = known
+            .and_then(|left| left.pin.as_ref())
+            .map_or(Ok(Pinned::default()), Pinned::try_clone)?;
+        let is_new = !known.is_some_and(Left::is_pinned);
 
-        if !is_pinned && worker.pins.load(Relaxed) >= Self::MAX_PINS {
+        if is_new && worker.pins.load(Relaxed) >= Self::MAX_PINS {
             return Err(ENOSPC);
         }
-        let left = worker.find_or_insert(&mut flows, conntrack, why)?;
-        if !is_pinned {
-            worker.pins.fetch_add(1, Relaxed);
+        match end {
+            PinEnd::At(until) => pin.until = until,
+            PinEnd::SocketClosed(port) if pin.owners.contains(&port) => {}
+            PinEnd::SocketClosed(_) if pin.owners.len() >= Pinned::MAX_OWNERS => {
+                return Err(ENOSPC)
+            }
+            PinEnd::SocketClosed(port) => pin.owners.push(port, dump_flags())?,
         }
-        left.until = until;
+        let left = worker.find_or_insert(&mut flows, conntrack, why, dump_flags())?;
+        let now = pin.owners.len();
+        let old = left.pin.replace(pin);
         left.is_back = false;
         left.why = why;
-        left.owner = owner;
-        let old = left.view.take();
+        let view = left.view.take();
+        worker.pins.fetch_add(is_new.into(), Relaxed);
+        let before = old.as_ref().map_or(0, |old| old.owners.len());
+        worker.owners.fetch_add(now - before, Relaxed);
         conntrack.set_no_entry(true);
         drop(flows);
-        drop(old);
+        drop((old, view));
         worker.queue_delayed(ms(Self::SWEEP_MS));
         Ok(())
     }
@@ -295,45 +341,71 @@ impl LeftFlows {
             return false;
         }
         let removed = flows.remove(&key);
-        self.pins.fetch_sub(1, Relaxed);
-        self.count.fetch_sub(1, Relaxed);
+        if let Some(left) = &removed {
+            self.removed(left);
+        }
         conntrack.set_no_entry(false);
         drop(flows);
         drop(removed);
         true
     }
 
+    /// Counts a connection that is removed, with the lock of `flows` held.
+    fn removed(&self, left: &Left) {
+        self.count.fetch_sub(1, Relaxed);
+        if let Some(pin) = &left.pin {
+            self.pins.fetch_sub(1, Relaxed);
+            self.owners.fetch_sub(pin.owners.len(), Relaxed);
+        }
+    }
+
     /// A generic netlink socket is closed. Does not sleep.
-    pub(super) fn socket_closed(worker: &Worker<Self>, portid: u32) {
-        if worker.pins.load(Relaxed) > 0 {
-            // Without memory, all end that have an owner.
-            worker.closed.put(portid);
+    pub(super) fn socket_closed(worker: &Worker<Self>, port: u32) {
+        if worker.owners.load(Relaxed) > 0 {
+            // If there is no room for it, all pins with an owner end.
+            worker.closed.put(port);
             worker.queue();
         }
     }
 
-    /// Lets those connections make entries again that were pinned until a socket was closed.
-    fn unpin_closed(&self) {
-        let (closed, is_lost) = self.closed.take();
+    /// Ends what was pinned until sockets were closed.
+    fn take_owners(&self) {
+        let (closed, mut is_lost) = self.closed.take();
+        let mut ports = KVec::new();
 
-        for portid in closed {
-            self.unpin_owned(|owner| owner == portid);
+        for port in closed {
+            is_lost |= ports.push(port, GFP_KERNEL).is_err();
         }
-        if is_lost {
-            self.unpin_owned(|owner| owner != 0);
+        if ports.is_empty() && !is_lost {
+            return;
+        }
+        ports.sort_unstable();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.take_some_owners(from, |port| is_lost || ports.binary_search(port).is_ok());
+            cond_resched();
         }
     }
 
-    fn unpin_owned(&self, is_owner: impl Fn(u32) -> bool) {
+    /// As [`Self::take_owners`] for a few connections from `from` on. Returns where to go on.
+    fn take_some_owners(&self, from: usize, is_closed: impl Fn(&u32) -> bool) -> Option<usize> {
         let mut flows = self.flows.lock();
+        let mut cursor = flows.cursor_lower_bound_mut(&from)?;
 
-        for left in flows.values_mut() {
-            if left.is_pinned() && is_owner(left.owner) {
-                // The next sweep removes it.
-                left.until = 0;
-                left.conntrack.set_no_entry(false);
+        for _ in 0..Self::BATCH {
+            let (_, left) = cursor.current_mut();
+            if let Some(pin) = &mut left.pin {
+                let before = pin.owners.len();
+                pin.owners.retain(|port| !is_closed(port));
+                self.owners.fetch_sub(before - pin.owners.len(), Relaxed);
+                if pin.is_over(jiffies64()) {
+                    // The next sweep removes it.
+                    left.conntrack.set_no_entry(false);
+                }
             }
+            cursor = cursor.move_next()?;
         }
+        Some(*cursor.current().0)
     }
 
     /// Calls `f` for up to `max` of the connections that make no entries, from `from` on. Returns where to go
@@ -375,27 +447,61 @@ impl LeftFlows {
         let removed = flows.remove(&key);
         if let Some(left) = &removed {
             left.conntrack.set_no_entry(false);
-            self.count.fetch_sub(1, Relaxed);
+            self.removed(left);
         }
         drop(flows);
     }
 
-    /// Lets go of all connections: there are no flowtables. Sleeps.
+    /// Lets go of all connections but those that are pinned: there are no flowtables. Sleeps.
     pub(super) fn clear(&self) {
         let mut flows = self.flows.lock();
         // What the work has taken out of the queue is not added any more.
         self.generation.fetch_add(1, Relaxed);
-        self.count.store(0, Relaxed);
-        self.pins.store(0, Relaxed);
-        let old = core::mem::take(&mut *flows);
-        drop(flows);
+        if self.pins.load(Relaxed) > 0 {
+            drop(flows);
+            self.clear_but_pins();
+        } else {
+            self.count.store(0, Relaxed);
+            let old = core::mem::take(&mut *flows);
+            drop(flows);
+            for left in old.values() {
+                left.conntrack.set_no_entry(false);
+            }
+        }
 
         for (conntrack, ..) in self.new.take().0 {
             conntrack.set_no_entry(false);
         }
-        for left in old.values() {
-            left.conntrack.set_no_entry(false);
+    }
+
+    fn clear_but_pins(&self) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.remove_some(from, |left| {
+                if !left.is_pinned() {
+                    left.conntrack.set_no_entry(false);
+                }
+                left.is_pinned()
+            });
+            cond_resched();
         }
+    }
+
+    /// Removes those of a few connections from `from` on that `keeps` does not keep. Returns where to go on.
+    fn remove_some(&self, from: usize, mut keeps: impl FnMut(&mut Left) -> bool) -> Option<usize> {
+        let mut flows = self.flows.lock();
+        let mut cursor = flows.cursor_lower_bound_mut(&from)?;
+
+        for _ in 0..Self::BATCH {
+            let (_, left) = cursor.current_mut();
+            cursor = if keeps(left) {
+                cursor.move_next()?
+            } else {
+                self.removed(left);
+                cursor.remove_current().0?
+            };
+        }
+        Some(*cursor.current().0)
     }
 
     /// Looks at one connection. Returns whether it is to be kept.
@@ -406,9 +512,13 @@ impl LeftFlows {
         if left.is_back {
             return now < left.until + left.wait();
         }
-        if left.is_pinned() && now >= left.until {
-            left.conntrack.set_no_entry(false);
-            return false;
+        if let Some(pin) = &left.pin {
+            let is_over = pin.is_over(now);
+            // Others, who do not know of the pin, may have cleared it.
+            left.conntrack.set_no_entry(!is_over);
+            if is_over {
+                return false;
+            }
         }
         // Only packets need a way.
         if left.end == left.conntrack.end() {
@@ -454,29 +564,14 @@ impl LeftFlows {
         // Of which nothing is to be remembered.
         !(is_back && !is_guess && left.times == 0)
     }
-
-    /// Looks at a few connections from `from` on. Returns where to go on.
-    fn sweep_some(&self, from: usize, now: u64) -> Option<usize> {
-        let mut flows = self.flows.lock();
-        let mut cursor = flows.cursor_lower_bound_mut(&from)?;
-
-        for _ in 0..Self::BATCH {
-            let (_, left) = cursor.current_mut();
-            cursor = if self.look(left, now) {
-                cursor.move_next()?
-            } else {
-                self.count.fetch_sub(1, Relaxed);
-                self.pins.fetch_sub(left.is_pinned().into(), Relaxed);
-                cursor.remove_current().0?
-            };
-        }
-        Some(*cursor.current().0)
-    }
 }
 
 impl Drop for LeftFlows {
     fn drop(&mut self) {
         self.clear();
+        for left in self.flows.lock().values() {
+            left.conntrack.set_no_entry(false);
+        }
     }
 }
 
@@ -495,7 +590,7 @@ impl Work for LeftFlows {
             }
             cond_resched();
         }
-        self.unpin_closed();
+        self.take_owners();
     }
 
     fn run_delayed(&self, worker: &Worker<Self>) {
@@ -503,7 +598,7 @@ impl Work for LeftFlows {
         let mut next = Some(0);
 
         while let Some(from) = next {
-            next = self.sweep_some(from, now);
+            next = self.remove_some(from, |left| self.look(left, now));
             cond_resched();
         }
         if self.count.load(Relaxed) > 0 {

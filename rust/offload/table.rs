@@ -24,6 +24,7 @@ use crate::{
         aging,
         config::Config,
         device::Port,
+        flow_hash::HashTable,
         hw_flow::HwFlow,
         left::LeftFlows,
         members::Advice,
@@ -34,7 +35,7 @@ use crate::{
         translate::Unsupported, //
     },
     time::jiffies64,
-    work::{Worker, Workqueue}, //
+    work::{cond_resched, Worker, Workqueue}, //
 };
 use kernel::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
@@ -302,14 +303,20 @@ impl Table {
     /// Waits until the rules of other devices are gone that send to a port whose rules are; those of flows that
     /// were evicted a moment ago, too. Sleeps.
     fn wait_for_others(&self, port: &Arc<Port>) {
-        let flows = self.monitor().flows();
-        let mut from = 0;
-
-        while let Some((part, flow)) = flows.find(from, |flow| flow.is_leaving(port)) {
-            while flow.is_leaving(port) {
-                fsleep(Delta::from_micros(500));
+        for part in HashTable::<HwFlow>::PARTS {
+            // There must be memory for this, or rules would stay.
+            let flows = loop {
+                let flows = self.monitor().flows();
+                if let Ok(flows) = flows.some(part, |flow| flow.may_be_leaving(port)) {
+                    break flows;
+                }
+                cond_resched();
+            };
+            for flow in &flows {
+                while flow.is_leaving(port) {
+                    fsleep(Delta::from_micros(500));
+                }
             }
-            from = part;
         }
     }
 

@@ -166,8 +166,6 @@ impl NlaPolicy {
 
     /// Is refused.
     pub(crate) const NONE: Self = Self::new(bindings::NLA_UNSPEC);
-    /// Is there or not.
-    pub(crate) const FLAG: Self = Self::new(bindings::NLA_FLAG);
     /// A number of 8 bits.
     pub(crate) const U8: Self = Self::new(bindings::NLA_U8);
     /// A number of 16 bits.

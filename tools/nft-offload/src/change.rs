@@ -79,18 +79,25 @@ fn connections(arguments: &[String], all: bool) -> Result<Vec<Tuple>, Failure> {
 }
 
 /// Asks for each of these; returns how many of them there still were.
-fn ask_for(offload: &mut Offload, tuples: &[Tuple], operation: u8, with: &Value) -> Result<usize, Failure> {
-    let mut met = 0;
+fn ask_for(offload: &mut Offload, tuples: &[Tuple], operation: u8, with: &Value) -> Result<u64, Failure> {
+    let (mut met, mut none) = (0, None);
     for tuple in tuples {
         let mut request = with.clone();
         request["tuple"] = tuple.to_value();
         match offload.take_out(&tuple.to_string(), operation, &request) {
             Ok(_) => met += 1,
-            Err(failure) if failure.status == NOT_FOUND && tuples.len() > 1 => {}
+            Err(failure) if failure.status == NOT_FOUND => none = Some(failure),
+            Err(failure) if met > 0 => {
+                let text = format!("{failure} (after {})", many(met, "connection"));
+                return Err(Failure::new(failure.status, text));
+            }
             Err(failure) => return Err(failure),
         }
     }
-    Ok(met)
+    match none {
+        Some(failure) if met == 0 => Err(failure),
+        _ => Ok(met),
+    }
 }
 
 pub fn pin(arguments: &[String], all: bool, seconds: u32, out: &mut Output) -> Result<u8, Failure> {
@@ -100,7 +107,7 @@ pub fn pin(arguments: &[String], all: bool, seconds: u32, out: &mut Output) -> R
     if out.json {
         out.object(&json!({ "count": pinned }))?;
     } else {
-        let what = many(pinned as u64, "connection");
+        let what = many(pinned, "connection");
         out.line(format!("{what} kept in software for {seconds} s, or until 'nft-offload unpin'"))?;
     }
     Ok(0)
@@ -113,20 +120,18 @@ pub fn unpin(arguments: &[String], all: bool, out: &mut Output) -> Result<u8, Fa
     if out.json {
         out.object(&json!({ "count": unpinned }))?;
     } else {
-        out.line(format!("{} may get into hardware again", many(unpinned as u64, "connection")))?;
+        out.line(format!("{} may get into hardware again", many(unpinned, "connection")))?;
     }
     Ok(0)
 }
 
 /// Runs a command; as long as it runs, the connections are in software. Returns the command's status.
 pub fn capture(arguments: &[String], all: bool, command: &[String]) -> Result<u8, Failure> {
-    const SECONDS: u32 = 32767;
-    // The pins end with its socket.
+    // Without a time, pins end with its socket.
     let mut offload = Offload::open()?;
     let tuples = connections(arguments, all)?;
-    let request = json!({ "timeout": SECONDS, "until-close": true });
-    let pinned = ask_for(&mut offload, &tuples, op::PIN, &request)?;
-    eprintln!("nft-offload: {} in software until '{}' ends", many(pinned as u64, "connection"), command.join(" "));
+    let pinned = ask_for(&mut offload, &tuples, op::PIN, &json!({}))?;
+    eprintln!("nft-offload: {} in software until '{}' ends", many(pinned, "connection"), command.join(" "));
     let status = Command::new(&command[0])
         .args(&command[1..])
         .status()
