@@ -1130,7 +1130,7 @@ impl HwFlow {
         }
 
         let mut state = self.lock();
-        // As a device does that leaves, which withdraws what it finds.
+        // Either may have begun meanwhile: a device that leaves withdraws only what it finds.
         let is_leaving = state.rules.iter().any(|rule| rule.is_leaving())
             || ports.iter().flatten().any(|port| port.is_leaving());
         if state.phase == Phase::Tracked && !is_leaving {
